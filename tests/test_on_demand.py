@@ -352,3 +352,33 @@ def test_the_command_makes_parts(tmp_path: Path, little_memory: None) -> None:
     assert done.exit_code == 0, done.output
     assert "they are explained and evaluated in 3 parts" in done.output
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_model_is_asked_for_all_outputs_once(
+    tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def counted(inputs: Any) -> Any:
+        seen.append(len(inputs))
+        return net(inputs)
+
+    def asked(shard: sharding.Shard) -> int:
+        before = sum(seen)
+        parts.run(experiment, tmp_path / "run", shard=shard)
+        return sum(seen) - before
+
+    monkeypatch.setattr("test_on_demand.model", lambda: FunctionModel(counted, (xai.Modality.image(),), name="net"))
+    none = {"explainers": [{"name": "controls.centre"}], "controls": False, "check": "off"}
+    experiment = few(tmp_path / "a", metrics=[{"name": "sparseness"}], **none)
+    passes = [asked(sharding.Shard(number, 3)) for number in (2, 1, 3)]
+    kinds = passes[0] - 11  # what the model gives is found out by each process
+    assert passes == [11 + kinds, 4 + kinds, 3 + kinds]
+    (file,) = (tmp_path / "run" / "shards").glob("outputs-*.npy")
+    outputs = np.load(file)
+    np.save(file, -outputs)  # of another model: it is asked again
+    assert asked(sharding.Shard(3, 3)) == 3 + 11 + kinds
+    np.testing.assert_array_equal(np.load(file), outputs)
+    file.write_bytes(b"damaged")
+    assert asked(sharding.Shard(3, 3)) == 11 + kinds
+    assert len(xai.merge(tmp_path / "run").scores) == 11

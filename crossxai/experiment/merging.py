@@ -30,8 +30,6 @@ SHOWN = 5
 """Missing shards that are named one by one."""
 SAME = ("settings", "seed", "check", "task", "target", "data", "crossxai", "versions", "batch_size", "chosen")
 """Entries of manifests in which shards of one run agree."""
-ROUNDING = 1e-3
-"""Shares of how far outputs vary by which they may differ between the processes of two shards."""
 
 
 def merge(out: Path) -> Path:
@@ -153,7 +151,7 @@ def _check_same(manifests: Sequence[Mapping[str, Any]], out: Path) -> None:
         for name, own in about["outputs"].items():
             before = np.array(first["shard"]["outputs"].get(name, own))
             spread = before[3] - before[2]
-            if not np.allclose(before, own, rtol=ROUNDING, atol=ROUNDING * spread, equal_nan=True):
+            if not np.allclose(before, own, rtol=sharding.ROUNDING, atol=sharding.ROUNDING * spread, equal_nan=True):
                 raise _different(shard, f"the outputs of {name} (mean, sd, ends)", before.tolist(), own, out)
 
 

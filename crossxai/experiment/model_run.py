@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,12 @@ class ModelRun:
         model, where those questions are remembered for other shards. known: the samples' fingerprint."""
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
-        about = (asked or {}).get(name) or questions(experiment, samples, loaded, name)
+        by = None
+        if rows is not None and samples.on_demand:
+            spec = next(spec.model_dump(mode="json") for spec in experiment.models if spec.name == name)
+            key = {"model": spec, "weights": loaded.digest, "samples": known, "crossxai": __version__}
+            by = partial(sharding.outputs_once, out.parent, key, rows)
+        about = (asked or {}).get(name) or questions(experiment, samples, loaded, name, by)
         if asked is not None:
             asked[name] = about
         self.question, self.measured, outputs, self.kind = about

@@ -24,6 +24,9 @@ from crossxai.outputs import Kind, check_known, kind, probability_link
 from crossxai.question import Question
 from crossxai.target import Link, Target
 
+Ask = Callable[[slice | None], Array]
+OutputsBy = Callable[[Ask], Array]
+
 
 class Questions(NamedTuple):
     """The questions on one model. explained: the question of explainers; measured: that of metrics; outputs: the model's on all
@@ -35,9 +38,12 @@ class Questions(NamedTuple):
     kind: Kind
 
 
-def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str) -> Questions:
+def questions(
+    experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str, outputs_by: OutputsBy | None = None
+) -> Questions:
     """What explainers explain and metrics measure of one model, and its outputs. Tables of our own models are explained
-    in standard units, so that zero, every library's baseline, is the training mean."""
+    in standard units, so that zero, every library's baseline, is the training mean. outputs_by: gives the outputs on all samples,
+    by a function that asks the model for those of some, or of all."""
     model = loaded.model
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:
@@ -48,7 +54,12 @@ def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
         else samples.inputs[m.name]
         for m in model.modalities
     )
-    outputs = predicted(model, inputs, experiment.batch_size)
+
+    def ask(rows: slice | None = None) -> Array:
+        part = inputs if rows is None else tuple(v[rows] for v in inputs)
+        return predicted(model, part, experiment.batch_size)
+
+    outputs = ask() if outputs_by is None else outputs_by(ask)
     _check_outputs(outputs, name, samples.task)
     regression = samples.task == "regression" and getattr(model, "outputs", None) is None
     known = Kind("values", "those of a regression") if regression else kind(model, inputs, outputs)
