@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import crossxai as xai
 from crossxai import Modality, Question, Target
 from crossxai.adapters.torch import TorchModel
 from crossxai.assumptions.reduced import effect
+from crossxai.attention import Streams, Tokens
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
+from crossxai.evaluation import get as get_metric
 from crossxai.explainers import get
 
 IMAGE = (Modality.image(),)
@@ -251,6 +254,37 @@ def test_what_libraries_run_runs_in_it_or_is_refused() -> None:
         get("captum.deep_lift")(question)
     with pytest.raises(CrossXAIError, match=r"shape \(1, 16, 16, 16\)"):  # and none of NumPy's about bfloat16
         as_explainer(lambda m: LayerGradientXActivation(m, m.conv2))(question)
+
+
+def test_a_metric_that_moves_inputs_knows_it() -> None:
+    """The model behind another one is measured with the tolerance of its precision, too."""
+    question = replace(ask(precision="bf16"), check="on")
+    scores = get_metric("input_shift")(question, get("captum.saliency")(question), get("captum.saliency"))
+    assert np.isfinite(scores.value).all()
+
+
+def test_maps_of_another_precision_are_of_another_model() -> None:
+    """Those of this one are evaluated on another machine, too, which may round the last bits in another way."""
+    given, net = toys.images(3), toys.torch_net()
+    full, own = (xai.wrap(net, modalities=IMAGE, name="net", precision=p) for p in ("float32", "bf16"))
+    maps = xai.explain(own, given, "captum.saliency")
+    assert maps.origin is not None
+    assert maps.origin.preprocessing["precision"] == "bf16"
+    moved = replace(maps, origin=replace(maps.origin, outputs=maps.origin.outputs * np.float32(1 + 2**-7)))
+    xai.evaluate(own, given, moved, ["deletion"])
+    with pytest.raises(InvalidInput, match="that computed in bf16, while model 'net' computes in float32"):
+        xai.evaluate(full, given, maps, ["deletion"])
+
+
+def test_attention_is_recorded_in_it() -> None:
+    torch.manual_seed(0)
+    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3).eval()
+    nn.init.normal_(vit.heads.head.weight)
+    streams = Streams({"image": Tokens(grid=(4, 4), prefix=1)}, readout=("image", 0))
+    full, own = (TorchModel(vit, IMAGE, streams=streams, precision=p) for p in ("float32", "bf16"))
+    maps = [xai.explain(model, toys.images(2), "attention.relevance", target=0).values[0] for model in (full, own)]
+    assert np.corrcoef(*(values.ravel() for values in maps))[0, 1] > 0.999
+    assert not np.array_equal(*maps)
 
 
 def test_windows_ask_the_network_in_it() -> None:

@@ -104,7 +104,7 @@ class SlidingWindow(Described):
     @property
     def computes(self) -> str:
         """The narrowest floating dtype that the network computes in, as far as it says."""
-        return str(getattr(self.model, "computes", getattr(self.model, "dtype", "")))
+        return str(getattr(self.model, "computes", ""))
 
     def in_full(self) -> SlidingWindow:
         """The same windows of the network in the precision of its weights."""

@@ -66,7 +66,7 @@ class TorchModel(Declared):
     precision : {"float32", "bf16"}
         "float32" runs the module as it is, in the dtype of its parameters; "bf16" a module in float32 under torch.autocast, in
         bfloat16 where torch holds that to be safe. Outputs and gradients come back as float32.
-    compile : bool or str, whether torch.compile makes the network that long streams of scores go through
+    compile : bool or str, whether torch.compile makes the network that metrics' streams of scores go through
         True is its backend "inductor", or the name of another. Gradients, layers and single passes are the module's own.
     name : str, the name in messages, files and reports
 

@@ -92,7 +92,7 @@ def rounding(model: Any, outputs: Array) -> float:
 
 def half(model: Any, otherwise: Any = "") -> str | None:
     """The name of the half precision that a model, or else its outputs, are computed in; None for any other."""
-    stated = str(getattr(model, "computes", getattr(model, "dtype", otherwise)))
+    stated = str(getattr(model, "computes", "") or getattr(model, "dtype", otherwise))
     return "bfloat16" if "bfloat16" in stated else "float16" if "float16" in stated or "half" in stated else None
 
 

@@ -82,7 +82,8 @@ Precision = Annotated[
     ),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Of --model: score long streams by what torch.compile makes of the network.")
+    bool,
+    typer.Option("--compile", help="Of --model: score masked images by what torch.compile makes of a torch network."),
 ]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
 

@@ -141,6 +141,10 @@ class ReframedScores:
     def modalities(self) -> tuple[Modality, ...]:
         return self.model.modalities
 
+    @property
+    def computes(self) -> str:
+        return str(getattr(self.model, "computes", ""))
+
     def predict(self, inputs: Inputs) -> Array:
         return self._scored(self.model.predict(self._given(inputs)))
 

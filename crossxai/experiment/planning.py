@@ -19,7 +19,7 @@ from crossxai.attribution import Explainer, needs_explainer
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import CrossXAIError
 from crossxai.evaluation import curves
-from crossxai.evaluation.curves.deletion import LONG, Curve
+from crossxai.evaluation.curves.deletion import Curve, takes_copy
 from crossxai.experiment import keeping
 from crossxai.experiment.counting import Counted, counting
 from crossxai.experiment.model_run import ModelRun
@@ -249,7 +249,7 @@ class _OfModel:
                 points = curves.passes(self.run.measured, maps[:1], [stream[label]]) / len(self.question)
                 self.curves[label] = max(self.curves[label], 8 * points * _numbers(stream[label]))
                 before = after
-            if before * sum(v[0].size for v in self.question.inputs) >= LONG:
+            if before and takes_copy(self.question, before * sum(v[0].size for v in self.question.inputs)):
                 self.quick = self.run.measured.folded()
             for label, metric in others.items():
                 for one in group:

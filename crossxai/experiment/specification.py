@@ -133,7 +133,8 @@ class ModelSpec(_Part):
     size, standardise, range, levels, orientation: as `crossxai.wrap` takes them, of a network by name or file or from a factory;
     what comes along with it if not given. window, overlap: of windows that move over images larger than the network takes.
     device: where a torch network runs, such as "cuda"; "auto" is a GPU if there is one, the CPU if not given. precision: "bf16"
-    for a torch network under autocast in bfloat16; compile: whether torch.compile makes what scores long streams, or its backend.
+    for a torch network under autocast in bfloat16; compile: whether torch.compile makes what masked images are scored by, or the
+    backend that does.
     trust: whether its file may run code of its own, which no file of a run says for its reader.
     """
 

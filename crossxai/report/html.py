@@ -184,8 +184,8 @@ def _computing(contents: Contents, name: str) -> list[str]:
     if isinstance(entry, Mapping) and isinstance(entry.get("difference"), int | float):
         off = words.brief(float(entry["difference"]))
         sentences.append(
-            f"Long streams of scores went through what torch.compile ({entry.get('backend')}) makes of the network; its outputs "
-            f"differ by at most {off} of how far they vary."
+            f"Deletion, insertion and their like were scored by what torch.compile ({entry.get('backend')}) makes of the network; "
+            f"its outputs differ by at most {off} of how far they vary."
         )
     return sentences
 

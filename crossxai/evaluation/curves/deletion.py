@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.assumptions.facts import itself
 from crossxai.attribution import Attribution, Metric, Scores
 from crossxai.batching import LADDER, AutoBatchSize
 from crossxai.errors import InvalidInput, Unsupported
@@ -63,6 +64,12 @@ class Insertion(Curve):
     inserts: ClassVar[bool] = True
 
 
+def takes_copy(question: Question, numbers: int) -> bool:
+    """Whether a stream of so many numbers goes to a faster copy of the model: a long one, and any where it is to be compiled."""
+    backend = getattr(itself(question.model), "compile", "")
+    return numbers >= LONG or (isinstance(backend, str) and bool(backend))
+
+
 def evaluate(
     question: Question,
     attributions: Sequence[Attribution],
@@ -77,7 +84,7 @@ def evaluate(
     copies = plan.copies()
     others = {id(m): _cost(question, m) for m in metrics if not isinstance(m, Curve) or m.auto}
     numbers = (len(copies) + len(attributions) * sum(others.values())) * sum(v[0].size for v in question.inputs)
-    quick = question.folded() if numbers >= LONG else question
+    quick = question.folded() if takes_copy(question, numbers) else question
     plan.masking.score(copies, progress, quick)
     areas = iter(auto.scores(quick, attributions, estimated, progress) if estimated else [])
     lines = iter(plan.lines)

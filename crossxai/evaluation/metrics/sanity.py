@@ -167,7 +167,7 @@ class Shifted:
     """
 
     VERBS = ("vjp", "activations", "layer_vjp", "read", "replace", "attention_vjp")
-    SAME = ("streams", "output_axes")
+    SAME = ("streams", "output_axes", "computes")
 
     def __init__(self, inner: Model, modality: str, shift: float) -> None:
         self.inner, self.shift = inner, shift
