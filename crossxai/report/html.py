@@ -157,6 +157,7 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
         if isinstance(v, int | float) and k not in ("loss", "n")
     ]
     tested = (metrics or {}).get("n")
+    precision, compiled = entry.get("precision"), entry.get("compile")
     return {
         "name": name,
         "framework": contents.run.framework(name),
@@ -164,30 +165,21 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
         "metrics": numbers,
         "recognised": [str(line) for line in entry.get("recognised") or ()],
         "random": bool(entry.get("random")),
-        "precision": str(precision.get("precision", ""))
-        if isinstance(precision := entry.get("precision"), dict)
-        else "",
-        "computing": _computing(contents, name),
+        "precision": str(precision.get("precision", "")) if isinstance(precision, dict) else "",
+        "effect": _effect(contents, name),
+        "compiled": compiled if isinstance(compiled, dict) else {},
         "tested": f" on {tested} samples" if numbers and isinstance(tested, int) else "",
         "rows": [r for r in contents.rows if r.model == name],
     }
 
 
-def _computing(contents: Contents, name: str) -> list[str]:
-    """How a model computed where that is not as it is: its precision, and what compiled it; a sentence each, without its name."""
-    sentences = []
+def _effect(contents: Contents, name: str) -> str:
+    """What the precision of a model did, in the words of the finding, without the model's name; "" where it was not reduced."""
     for finding in contents.findings:
         if isinstance(finding.facts, ReducedPrecision):
             own = zip(finding.facts.effects, finding.points, strict=True)
-            sentences += [point.removeprefix(f"`{name}`: ") for effect, point in own if effect.model == name]
-    entry = contents.run.entry(name).get("compile")
-    if isinstance(entry, Mapping) and isinstance(entry.get("difference"), int | float):
-        off = words.brief(float(entry["difference"]))
-        sentences.append(
-            f"Deletion, insertion and their like were scored by what torch.compile ({entry.get('backend')}) makes of the network; "
-            f"its outputs differ by at most {off} of how far they vary."
-        )
-    return sentences
+            return next((point.removeprefix(f"`{name}`: ") for effect, point in own if effect.model == name), "")
+    return ""
 
 
 def _curve_groups(contents: Contents) -> list[dict[str, Any]]:
