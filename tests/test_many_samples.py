@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +26,14 @@ from crossxai.files import (
     Result,
     Samples,
     read_result,
+    results,
     write_predictions,
     write_result,
     write_samples,
 )
 from crossxai.model import Modality
-from crossxai.report import analysis, score_files, write_report
-from crossxai.report.run import load
+from crossxai.on_demand import OnDemand
+from crossxai.report import analysis, run, score_files, write_report
 
 LABELS = ("captum.integrated_gradients", "captum.saliency", "gradcam.gradcam", "controls.random")
 
@@ -147,6 +149,55 @@ def test_a_run_without_scores_has_tables_without_lines(tmp_path: Path) -> None:
     assert [*table.columns] == [*Run(tmp_path).scores.columns]
 
 
+@pytest.mark.parametrize("keep", ["all", "sample:41"])
+def test_maps_that_memory_does_not_hold_are_drawn_by_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    write_many(tmp_path, 60, keep, range(5, 46), size=8)
+    every = Run(tmp_path)
+    per_sample = len(LABELS) * 8 * 8 * 4
+    monkeypatch.setattr(run, "HELD", run.ROOM * 10 * per_sample)
+    record = run.load(tmp_path)
+    assert record.kept is not None
+    assert np.bincount(record.samples.labels[record.kept]).tolist() == [5, 5]
+    assert set(record.kept.tolist()) <= set(range(60) if keep == "all" else range(5, 46))
+    for e in record.explanations:
+        path = tmp_path / f"explanations/net/{e.label}.h5"
+        whole = read_result(path)
+        places = {name: place for place, name in enumerate(whole.attribution.ids)}
+        rows = [places[name] for name in e.attribution.ids]
+        np.testing.assert_array_equal(e.attribution.values[0], whole.attribution.values[0][rows])
+        assert (e.attribution.ids, e.ids) == (tuple(whole.ids[i] for i in record.kept), whole.ids)
+        for metric, scores in whole.scores.items():
+            np.testing.assert_array_equal(e.scores[metric].value, scores.value)
+    some = Run(tmp_path)
+    pd.testing.assert_frame_equal(some.scores, every.scores)
+    assert {label: len(some.maps[label]) for label in some.maps} == {
+        label: len(every.maps[label]) for label in every.maps
+    }
+    np.testing.assert_array_equal(some.maps["captum.saliency"].values[0], every.maps["captum.saliency"].values[0])
+    assert "captum.saliency" in some.maps
+    assert "mine" not in some.maps
+    write_report(tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["findings"]
+    (fact,) = (f["facts"] for f in found if f["key"] == "some_maps")
+    assert (fact["kept"], fact["samples"], fact["drawn"]) == (10, 60, True)
+    assert "are of 10 of 60 samples" in some.findings
+
+
+def test_curves_stay_in_their_files_until_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many(tmp_path, 50, groups=20)
+    pages = []
+    for large in (2**23, 0):
+        monkeypatch.setattr(results, "LARGE", large)
+        curve = run.load(tmp_path).of("net")["captum.saliency"].scores["deletion"].curve
+        assert isinstance(curve, OnDemand) == (not large)
+        page = write_report(tmp_path).read_text(encoding="utf-8")
+        pages.append(re.sub(r"data:image/[^\"]*", "", page))  # matplotlib's pictures have random names in them
+        Run(tmp_path).plot("curves")
+    assert pages[0] == pages[1]
+
+
 def test_two_explainers_are_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_many(tmp_path, 40, groups=12)
     pairs: list[bytes] = []
@@ -163,7 +214,7 @@ def test_two_explainers_are_compared_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_curves_are_brought_to_one_grid_as_numpy_does(tmp_path: Path, shared: bool) -> None:
-    result = load(write_many(tmp_path, 9)).of("net")["captum.saliency"]
+    result = run.load(write_many(tmp_path, 9)).of("net")["captum.saliency"]
     scores = result.scores["deletion"]
     assert scores.curve is not None
     assert scores.fractions is not None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.files import Result, Samples
+from crossxai.files.drawing import drawn
 
 WORDS = 'write "all", "float16", "none", or "sample:200" for the maps of 200 samples'
 Rows = npt.NDArray[np.intp]
@@ -26,16 +27,8 @@ def rows_of(keep: str, samples: Samples, seed: int) -> Rows | None:
         return np.empty(0, np.intp)
     if not keep.startswith("sample:"):
         return None
-    n, most = len(samples.ids), int(keep.partition(":")[2])
-    if most >= n:
-        return None
-    order = np.random.default_rng(seed).permutation(n)
-    labels = np.zeros(n) if samples.task == "regression" else np.asarray(samples.labels)
-    turns = np.empty(n, np.intp)
-    for label in np.unique(labels):
-        own = order[labels[order] == label]
-        turns[own] = np.arange(len(own))
-    return np.sort(order[np.argsort(turns[order], kind="stable")][:most])
+    most = int(keep.partition(":")[2])
+    return None if most >= len(samples.ids) else drawn(samples, most, seed)
 
 
 def own_rows(keep: str, samples: Samples, seed: int, part: slice | None) -> Rows | None:

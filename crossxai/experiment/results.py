@@ -15,7 +15,7 @@ import pandas as pd
 
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
-from crossxai.files import remote
+from crossxai.files import Result, read_result, remote
 from crossxai.files.maps import with_run
 from crossxai.files.stores import is_url
 from crossxai.model import Modality
@@ -176,21 +176,47 @@ class Run:
         return f"<p>{html.escape(repr(self))}</p><ul>{items}</ul>{_table(self.summary)}"
 
 
-class Maps(dict[Any, Attribution]):
-    """The maps of a run: `Attribution` by the explainer's label, and of several models by (model, label)."""
+class Maps(Mapping[Any, Attribution]):
+    """The maps of a run: `Attribution` by the explainer's label, and of several models by (model, label). Where memory does not
+    hold all of them, each is read when it is asked for."""
 
     def __init__(self, run: RunRecord, folder: Path) -> None:
-        super().__init__()
         self.refused: dict[Any, str] = {}
         self._example = run.models[0] if len(run.models) > 1 else ""
+        self._run, self._folder = run, folder
+        self._results: dict[Any, Result] = {}
+        self._made: dict[Any, Attribution] = {}
         for e in run.explanations:
             key = (e.model, e.label) if self._example else e.label
             if e.status == "ok":
-                self[key] = replace(with_run(e.attribution, folder, e.model, run.samples), explainer=e.label)
+                self._results[key] = e
             else:
                 self.refused[key] = e.reason
 
-    def __missing__(self, key: Any) -> Attribution:
+    def __getitem__(self, key: Any) -> Attribution:
+        if key not in self._results:
+            return self._missing(key)
+        if key in self._made:
+            return self._made[key]
+        e = self._results[key]
+        maps = e.attribution
+        if self._run.drawn:
+            maps = read_result(self._folder / "explanations" / e.model / f"{e.label}.h5").attribution
+        made = replace(with_run(maps, self._folder, e.model, self._run.samples), explainer=e.label)
+        if not self._run.drawn:
+            self._made[key] = made
+        return made
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._results
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def _missing(self, key: Any) -> Attribution:
         if key in self.refused:
             raise InvalidInput(f"{key} has no map: {self.refused[key]}")
         if self._example and isinstance(key, str):

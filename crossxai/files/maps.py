@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.files.opening import reading, strings, write_strings, writing
+from crossxai.files.opening import reading, rows_of, strings, write_strings, writing
 from crossxai.files.parts import (
     data_of,
     read_modalities,
@@ -139,27 +140,39 @@ def _halved(values: Array) -> tuple[Array, Array]:
     return (values / scales.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float16), scales
 
 
-def _values(file: Any, name: str, data: Any) -> Array:
-    values = np.asarray(data[()])
+def _values(file: Any, name: str, data: Any, places: npt.NDArray[np.intp] | None = None) -> Array:
+    values = np.asarray(data[()] if places is None else rows_of(data, places))
     if "scales" not in file:
         return values
     scales = file["scales"][name][()]
+    scales = scales if places is None else scales[places]
     return np.asarray(values.astype(np.float32) * scales.reshape(-1, *[1] * (values.ndim - 1)))
 
 
-def read_maps(path: Path, file: Any, values: bool = True) -> Attribution:
-    """The maps of a file, of those samples alone whose maps were kept; without their values, all that is said of them."""
-    ids, maps = strings(file, "ids"), data_of(file.get("values", {}))
-    if "kept" in file and values:
-        rows = file["kept"][()]
-        if len(rows) and not (rows[0] >= 0 and (np.diff(rows) > 0).all() and rows[-1] < len(ids)):
-            raise InvalidFile(f"{path}: kept is no list of samples among {len(ids)}")
-        ids = tuple(ids[row] for row in rows)
-    if not values:
-        maps = {}
+def kept_rows(path: Path, file: Any) -> npt.NDArray[np.intp] | None:
+    """The places of the samples whose maps a file holds, None for all; raises `InvalidFile`."""
+    if "kept" not in file:
+        return None
+    rows: npt.NDArray[np.intp] = file["kept"][()]
+    n = len(file["ids"])
+    if len(rows) and not (rows[0] >= 0 and (np.diff(rows) > 0).all() and rows[-1] < n):
+        raise InvalidFile(f"{path}: kept is no list of samples among {n}")
+    return rows
+
+
+def read_maps(path: Path, file: Any, values: bool = True, rows: npt.NDArray[np.intp] | None = None) -> Attribution:
+    """The maps of a file, of those samples alone whose maps were kept, or of these alone; without their values, all that is said
+    of them."""
+    ids, maps = strings(file, "ids"), data_of(file.get("values", {})) if values else {}
+    held, places = kept_rows(path, file) if values else None, None
+    n = len(ids) if held is None else len(held)
     for name, data in maps.items():
-        if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
-            raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
+        if len(data) != n or not np.issubdtype(data.dtype, np.floating):
+            raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {n} samples")
+    if rows is not None and values:
+        places = rows if held is None else np.searchsorted(held, rows)
+        held = rows
+    ids = ids if held is None else tuple(ids[row] for row in held)
     if "modalities" in file.attrs:
         modalities = read_modalities(file, "values")
     else:  # files of a run up to 0.5 leave them to its samples
@@ -167,7 +180,7 @@ def read_maps(path: Path, file: Any, values: bool = True) -> Attribution:
     modalities = modalities if values else []
     try:
         return Attribution(
-            values=tuple(_values(file, m.name, maps[m.name]) for m in modalities),
+            values=tuple(_values(file, m.name, maps[m.name], places) for m in modalities),
             modalities=tuple(modalities),
             ids=ids,
             explainer=str(file.attrs["explainer"]),

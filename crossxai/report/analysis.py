@@ -211,13 +211,14 @@ def mean_curve(explanation: Result, metric: str, points: int = 49) -> tuple[Arra
     if scores is None or scores.curve is None or scores.fractions is None:
         return None
     grid = np.linspace(0.0, 1.0, points)
-    usable = np.isfinite(scores.curve).all(axis=1)
+    table = np.asarray(scores.curve)
+    usable = np.isfinite(table).all(axis=1)
     if not usable.any():
         return None
     if scores.fractions.ndim == 1:  # as those of all curves: the same weights of the same points
         weights = [np.interp(grid, scores.fractions, point) for point in np.eye(len(scores.fractions))]
-        return grid, scores.curve[usable] @ np.stack(weights)
-    curves = [np.interp(grid, x, y) for x, y in zip(scores.fractions[usable], scores.curve[usable], strict=True)]
+        return grid, table[usable] @ np.stack(weights)
+    curves = [np.interp(grid, x, y) for x, y in zip(scores.fractions[usable], table[usable], strict=True)]
     return grid, np.stack(curves)
 
 

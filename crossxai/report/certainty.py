@@ -243,7 +243,7 @@ def thinned(scores: Scores, factor: int) -> Array | None:
         return None
     steps = scores.curve.shape[1] - 1
     kept = np.unique(np.rint(np.linspace(0, steps, steps // factor + 1)).astype(np.intp))
-    return area(scores.curve[:, kept], scores.fractions[..., kept])
+    return area(np.asarray(scores.curve)[:, kept], scores.fractions[..., kept])
 
 
 def _estimated(scores: Sequence[Scores]) -> Estimated | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,9 @@ from crossxai.files import (
     read_samples,
     tasks,
 )
+from crossxai.files.drawing import drawn
+from crossxai.files.results import maps_in
+from crossxai.on_demand import HELD, Rows
 from crossxai.report import words
 
 RANDOM = "controls.random"
@@ -30,6 +33,8 @@ CENTRE = "controls.centre"
 ORACLE = "controls.oracle"
 CONTROLS = "controls"
 CURVES = ("deletion", "insertion")
+ROOM = 4
+"""How much more memory comparing maps takes than the maps, where those that are read are drawn."""
 
 
 class _Counts(Protocol):
@@ -59,7 +64,8 @@ class Counted:
 @dataclass(frozen=True)
 class RunRecord(Counted):
     """One run: samples, each model's predictions, every explanation. models: in the manifest's order. stopped: of a run that is
-    not finished, how far it came, in words, and `lacking` what is missing, a line each."""
+    not finished, how far it came, in words, and `lacking` what is missing, a line each. drawn: whether maps were read of some
+    samples that have them, because all take too much memory."""
 
     directory: Path
     manifest: Mapping[str, Any]
@@ -69,6 +75,7 @@ class RunRecord(Counted):
     models: tuple[str, ...]
     stopped: str = ""
     lacking: tuple[str, ...] = ()
+    drawn: bool = False
 
     @property
     def n(self) -> int:
@@ -101,7 +108,7 @@ class RunRecord(Counted):
 
     @cached_property
     def kept(self) -> npt.NDArray[np.intp] | None:
-        """The places of the samples of which all maps were kept; None where those of all samples were."""
+        """The places of the samples of which all maps were kept, and read; None where those of all samples were."""
         held = [set(e.rows.tolist()) for e in self.explanations if ok(e) and e.rows is not None]
         return np.array(sorted(set.intersection(*held)), dtype=np.intp) if held else None
 
@@ -202,7 +209,8 @@ def load(directory: Path) -> RunRecord:
     manifest = _manifest(directory / "manifest.json") if finished else begun or {}
     predictions = {p.model: p for p in map(read_predictions, sorted((directory / "predictions").glob("*.h5")))}
     paths = sorted((directory / "explanations").glob("*/*.h5"))
-    explanations = tuple(_explanation(path, samples) for path in paths)
+    some = _looked_at(paths, samples, int(manifest.get("seed") or 0))
+    explanations = tuple(_explanation(path, samples, some) for path in paths)
     if begun is not None:  # what an earlier run left is none of this one's
         explanations = tuple(tasks.belonging(begun, explanations))
     for model, prediction in predictions.items():
@@ -212,7 +220,7 @@ def load(directory: Path) -> RunRecord:
             )
     listed = [str(m["name"]) for m in manifest.get("models", []) if "name" in m]
     models = tuple(dict.fromkeys([*listed, *predictions, *(e.model for e in explanations)]))
-    run = RunRecord(directory, manifest, samples, predictions, explanations, models)
+    run = RunRecord(directory, manifest, samples, predictions, explanations, models, drawn=some is not None)
     if finished:
         return run
     if begun is None:
@@ -246,12 +254,24 @@ def _manifest(path: Path) -> Mapping[str, Any]:
     return manifest
 
 
-def _explanation(path: Path, samples: Samples) -> Result:
-    explanation = read_result(path)
+def _looked_at(paths: Sequence[Path], samples: Samples, seed: int) -> Rows | None:
+    """The places of the samples whose maps are read, some of each class; None for all that have maps, where memory holds them."""
+    sizes, held = zip(*map(maps_in, paths), strict=True) if paths else ((), ())
+    of = [len(samples.ids) if rows is None else len(rows) for rows in held]
+    if sum(size * n for size, n in zip(sizes, of, strict=True)) <= HELD:
+        return None
+    known = [rows for size, rows in zip(sizes, held, strict=True) if size and rows is not None]
+    return drawn(samples, max(1, HELD // ROOM // sum(sizes)), seed, reduce(np.intersect1d, known) if known else None)
+
+
+def _explanation(path: Path, samples: Samples, some: Rows | None) -> Result:
+    explanation = read_result(path, rows=some if maps_in(path)[0] else None, on_demand=True)
     if not ok(explanation):
         return explanation
     if explanation.ids != samples.ids:
         raise InvalidFile(f"{path} explains other samples than samples.h5, or in another order; run `crossxai` again")
+    if explanation.rows is not None:  # the names of a million samples once
+        explanation = replace(explanation, samples=samples.ids)
     n = len(samples.ids)
     for name, scores in explanation.scores.items():
         if len(scores.value) != n:

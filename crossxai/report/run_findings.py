@@ -41,11 +41,13 @@ class Unchecked(Fact):
 
 @dataclass(frozen=True)
 class SomeMaps(Fact):
-    """A run whose maps were not all kept as they were made. how: as the experiment says; kept: of so many samples."""
+    """A run whose maps were not all kept as they were made, or not all read. how: as the experiment says; kept: of so many
+    samples; drawn: whether those were drawn now, of more that have maps."""
 
     how: str
     kept: int
     samples: int
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,9 +229,9 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     if run.manifest.get("check", "on") == "off":
         collected.append(Unchecked(models=run.models))
     how = {e.keep_maps for e in run.explanations if e.status == "ok"} - {"all"}
-    if how:
+    if how or run.drawn:
         kept = run.n if run.kept is None else len(run.kept)
-        collected.append(SomeMaps(models=run.models, how=min(how), kept=kept, samples=run.n))
+        collected.append(SomeMaps(run.models, min(how, default="all"), kept, run.n, run.drawn))
     collected += [*_failed(run, [r for r in rows if r.status == "failed"]), *_unsupported(run, rows)]
     # What raised is a failure, and says so above.
     raised = {f.get("metric") for f in run.manifest.get("failures", [])}

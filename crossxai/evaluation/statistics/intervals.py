@@ -94,7 +94,11 @@ def bands(
     """Intervals (low, high), (k,) each, of the means of a table's columns (n, k); rows that are not finite are left out."""
     rows = np.asarray(table, dtype=np.float64)
     finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-    return _bands(rows[finite], grouped(groups, finite), confidence, resamples, seed)
+    numbers, step = grouped(groups, finite), max(1, _CHUNK // max(1, len(rows)))
+    starts = range(0, max(1, rows.shape[1]), step)  # columns have the same draws, together or not
+    ends = [_bands(rows[finite, i : i + step], numbers, confidence, resamples, seed) for i in starts]
+    low, high = (np.concatenate(side) for side in zip(*ends, strict=True))
+    return low, high
 
 
 def _bands(x: Numbers, numbers: Labels | None, confidence: float, resamples: int, seed: int) -> tuple[Numbers, Numbers]:

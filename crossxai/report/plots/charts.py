@@ -63,7 +63,8 @@ def plot_curves(
         for label, one in lines.items():
             if one.curve is None or one.fractions is None:
                 raise InvalidInput(f"{name}, {label}: scores of {one.metric} have no curve")
-            usable = one.curve[np.isfinite(one.curve).all(axis=1)]
+            curve = np.asarray(one.curve)
+            usable = curve[np.isfinite(curve).all(axis=1)]
             if not len(usable):
                 continue
             control = label.startswith(CONTROLS)
