@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -251,7 +252,10 @@ def test_samples_that_memory_does_not_hold_are_counted_on_a_part(
         experiment = experiment.model_copy(update={"keep_maps": "sample:2"})
         return experiment, replace(given, samples=replace(given.samples, inputs={"image": images}))
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     planned = plan(asked(model())[0], tmp_path / "out", asked(model())[1])
+    assert [*tmp_path.rglob("*")] == [tmp_path / "temporary"]
     assert (planned.counted, planned.samples, planned.parts) == (2, 5, 3)
     own = model()
     experiment, given = asked(own)

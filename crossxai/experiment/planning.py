@@ -119,7 +119,7 @@ def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, sh
         rows: list[Row] = []
         memory = disk = whole = 0
         for name in loaded.models:
-            own = _OfModel(loaded, name, Path(folder), out, counted, start)
+            own = _OfModel(loaded, name, Path(folder) / "run", out, counted, start)  # shards write beside it, too
             rows += own.rows()
             memory, disk, start = max(memory, own.memory()), disk + own.disk() + own.tables(), time.perf_counter()
             whole = max(whole, own.maps() - own.disk())

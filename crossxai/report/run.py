@@ -33,8 +33,8 @@ CENTRE = "controls.centre"
 ORACLE = "controls.oracle"
 CONTROLS = "controls"
 CURVES = ("deletion", "insertion")
-ROOM = 4
-"""How much more memory comparing maps takes than the maps, where those that are read are drawn."""
+ROOM, MOST = 4, 2000
+"""Where the maps that are read are drawn: how much more memory comparing them takes, and of how many samples they are at most."""
 
 
 class _Counts(Protocol):
@@ -261,7 +261,8 @@ def _looked_at(paths: Sequence[Path], samples: Samples, seed: int) -> Rows | Non
     if sum(size * n for size, n in zip(sizes, of, strict=True)) <= HELD:
         return None
     known = [rows for size, rows in zip(sizes, held, strict=True) if size and rows is not None]
-    return drawn(samples, max(1, HELD // ROOM // sum(sizes)), seed, reduce(np.intersect1d, known) if known else None)
+    most = min(MOST, max(1, HELD // ROOM // sum(sizes)))
+    return drawn(samples, most, seed, reduce(np.intersect1d, known) if known else None)
 
 
 def _explanation(path: Path, samples: Samples, some: Rows | None) -> Result:
