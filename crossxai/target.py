@@ -146,7 +146,7 @@ def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> No
         raise InvalidInput(f"the model gives {len(outputs)} outputs for {len(rows)} samples: keep the sample axis")
 
 
-def require_out(given: tuple[int | None, ...], out: tuple[int, ...]) -> None:
+def require_out(given: tuple[int, ...], out: tuple[int, ...]) -> None:
     """Raise `InvalidInput` unless the outputs of one sample, of shape `given`, are those that the target speaks of."""
     if given != out:
         raise InvalidInput(f"the target speaks of outputs of shape {out}, the model gives {given}")

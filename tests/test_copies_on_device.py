@@ -86,8 +86,19 @@ def same(explainer: Any, question: Question, begin: Begin, limit: float = 3e-5) 
     return made
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize(("name", "params"), OURS, ids=NAMES)
+REFERENCE = [name for name in NAMES if name.startswith("reference.")]
+QUICK = {
+    "torch": [*REFERENCE, "captum.kernel_shap, ", "captum.shapley_value_sampling, ", "lime.image, canonical"],
+    "keras": [*REFERENCE[:2], "reference.shapley, "],  # every verb of the backend
+}
+EVERY = [
+    pytest.param(framework, *own, id=f"{name}-{framework}", marks=() if name in QUICK[framework] else pytest.mark.deep)
+    for framework in FRAMEWORKS
+    for own, name in zip(OURS, NAMES, strict=True)
+]
+
+
+@pytest.mark.parametrize(("framework", "name", "params"), EVERY)
 def test_the_hosts_maps(framework: str, name: str, params: Any, begin: Begin) -> None:
     """Of an image and a table at once where the explainer takes both, else of the image, the table held."""
     question = ask(framework, n=3, tables=True)
@@ -174,7 +185,7 @@ def test_memory_that_runs_out_halves_the_batch(begin: Begin) -> None:
 IMAGE_BYTES, MAP = 4 * 3 * SIDE**2, 4 * SIDE**2
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["torch", pytest.param("keras", marks=pytest.mark.deep)])
 def test_traffic(framework: str, begin: Begin) -> None:
     """A sample crosses once, with its groups; a copy is a few numbers; the host waits once a sample, of occlusion once in all."""
     n, samples, groups = 4, 40, 9
@@ -234,7 +245,7 @@ def test_no_tensor_is_left_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TorchBackend, "put", put)
     monkeypatch.setattr(TorchBackend, "take", take)
     monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # it is made there
-    question = ask("torch")
+    question = ask("torch", n=2)
     with FakeTensorMode():
         with cuda:
             module = Two().eval()

@@ -123,7 +123,10 @@ class KerasBackend:
 
 def weighed(outputs: Any, weights: Any, link: str) -> Any:
     """Scores (m,): sum(link(outputs) · weights), both (m, *out)."""
-    require_out(tuple(outputs.shape[1:]), tuple(weights.shape[1:]))
+    out = tuple(weights.shape[1:])
+    if outputs.shape[1:].is_fully_defined():
+        require_out(tuple(outputs.shape[1:]), out)
+    outputs = tf.ensure_shape(outputs, (None, *out))  # a graph may not know the size of what it gives before it runs
     return tf.reduce_sum(
         LINKS[link](outputs) * tf.cast(weights, outputs.dtype), axis=list(range(1, len(outputs.shape)))
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossxai.adapters.checks import Precision, check_precision
+from crossxai.adapters.torch_running import eager
 from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed
 from crossxai.model import Inputs, Model
 from crossxai.porting.certificate import TOLERANCE, difference, probe_inputs
@@ -55,19 +56,30 @@ def backend_of(given: bool | str, module: nn.Module) -> str:
 
 
 def compiled(module: nn.Module, backend: str) -> Callable[..., Any]:
-    """The module's forward pass as torch.compile makes it, for batches of any size."""
+    """The module's forward pass as torch.compile makes it, for batches of any size; the module's own where a gradient is wanted,
+    or a hook has come or gone since then, by which somebody reads or replaces layers."""
     marked = MARK in vars(module)
-    run = torch.compile(module, backend=backend)
+    run, hooks = torch.compile(module, backend=backend), _hooks(module)
     if not marked:
         vars(module).pop(MARK, None)  # torch means its wrapper, which hands it on to the user's module
 
     def forward(*tensors: Tensor) -> Any:
+        if torch.is_grad_enabled() or _hooks(module) != hooks:
+            with eager(module):
+                return module(*tensors)
         for tensor in tensors:
             # One more size is no reason to compile again, unless the backend itself has another way for it.
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        return run(*tensors)
+        # Torch takes what it compiled of one network for another of the same layers, and left alone does not look at their hooks.
+        with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+            return run(*tensors)
 
     return forward
+
+
+def _hooks(module: nn.Module) -> list[int]:
+    """The hooks of a module's forward pass."""
+    return [id(h) for m in module.modules() for own in (m._forward_pre_hooks, m._forward_hooks) for h in own.values()]
 
 
 def compiled_difference(model: Model, copy: Model, full: Model, inputs: Inputs, backend: str) -> float:
