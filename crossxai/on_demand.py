@@ -21,7 +21,7 @@ HELD = 2**30
 AT_ONCE = 2**31
 """The same where something needs all samples at once."""
 PART = 2**27
-"""Bytes of the samples that are explained and evaluated together, where they are not all in memory."""
+"""Bytes of samples that are explained and evaluated together, where memory does not hold all; and of masks that are held."""
 
 HEAD = 64
 

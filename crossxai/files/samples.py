@@ -15,7 +15,7 @@ from crossxai.files.parts import read_modalities, write_modality, write_origin, 
 from crossxai.files.records import Origin, Predictions, Samples
 from crossxai.files.spaces import read_spaces, write_spaces
 from crossxai.model import Array
-from crossxai.on_demand import HELD, OnDemand, Rows
+from crossxai.on_demand import HELD, PART, OnDemand, Rows
 
 KEPT = "kept"
 """The attribute of a data set that holds the rows of samples whose maps were kept, and no others."""
@@ -41,7 +41,7 @@ def write_samples(path: Path, samples: Samples, kept: Rows | None = None) -> Non
         for modality in samples.modalities:
             some = kept is not None and modality.spatial
             values = samples.inputs[modality.name][kept if some else slice(None)]
-            data = file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip")
+            data = file.create_dataset(f"inputs/{modality.name}", data=values, **_stored(values))
             write_modality(data, modality)
             if some:
                 data.attrs[KEPT] = True
@@ -49,14 +49,19 @@ def write_samples(path: Path, samples: Samples, kept: Rows | None = None) -> Non
         # HDF5 sorts by name, and the first mask of a segmentation is its region.
         file.attrs["masks"] = json.dumps(list(samples.masks))
         for name, mask in samples.masks.items():
-            file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), compression="gzip")
+            file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), **_stored(mask))
         for name, truth in samples.truth.items():
-            file.create_dataset(f"truth/{name}", data=truth.astype(np.uint8), compression="gzip")
+            file.create_dataset(f"truth/{name}", data=truth.astype(np.uint8), **_stored(truth))
+
+
+def _stored(values: Any) -> dict[str, Any]:
+    """How a data set is stored: compressed, and of images so that one sample is read alone."""
+    return {"compression": "gzip", "chunks": (1, *values.shape[1:]) if values.ndim > 2 and values.size else None}
 
 
 def read_samples(path: Path) -> Samples:
-    """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none. Of more than `HELD`
-    bytes, and where some images were not kept, rows are read when they are asked for."""
+    """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none. Of more inputs than
+    `HELD`, or masks than `PART`, and where some images were not kept, rows are read when they are asked for."""
     with reading(path, "samples") as file:
         modalities = read_modalities(file, "inputs")
         kept = file["kept"][()] if "kept" in file else None
@@ -66,8 +71,8 @@ def read_samples(path: Path) -> Samples:
             "inputs": {m.name: _rows(path, file[f"inputs/{m.name}"], ids, kept) for m in modalities},
             "labels": file["labels"][()],
             "classes": strings(file, "classes"),
-            "masks": {name: _rows(path, file[f"masks/{name}"], ids) for name in _mask_names(file)},
-            "truth": {name: _rows(path, data, ids) for name, data in file.get("truth", {}).items()},
+            "masks": {name: _rows(path, file[f"masks/{name}"], ids, most=PART) for name in _mask_names(file)},
+            "truth": {name: _rows(path, data, ids, most=PART) for name, data in file.get("truth", {}).items()},
             "task": file.attrs.get("task", "classification"),
             "groups": strings(file, "groups") if "groups" in file else (),
             "left_out": tuple(zip(*(strings(file, key) for key in LEFT_OUT if key in file), strict=True)),
@@ -79,10 +84,10 @@ def read_samples(path: Path) -> Samples:
         raise InvalidInput(f"{path.name}: {error}") from error
 
 
-def _rows(path: Path, data: Any, ids: tuple[str, ...], kept: Rows | None = None) -> Any:
+def _rows(path: Path, data: Any, ids: tuple[str, ...], kept: Rows | None = None, most: int = HELD) -> Any:
     """The rows of a data set, of those kept where it holds no others."""
     kept = kept if data.attrs.get(KEPT) else None
-    if kept is None and data.nbytes <= HELD:
+    if kept is None and data.nbytes <= most:
         return data[()]
     name = data.name
 
