@@ -173,9 +173,10 @@ class Question:
 
     @property
     def _probed(self) -> Inputs:
-        """The samples on which the model is measured; of those on demand the first."""
-        inputs = self.inputs if self.part_of is None else self.part_of.inputs
-        return tuple(v.head if isinstance(v, OnDemand) else v for v in inputs)
+        """The samples on which the model is measured; the first where some of their inputs are on demand."""
+        inputs: tuple[Any, ...] = self.inputs if self.part_of is None else self.part_of.inputs
+        n = min((len(v.head) for v in inputs if isinstance(v, OnDemand)), default=len(inputs[0]))
+        return tuple(v.head if isinstance(v, OnDemand) else v[:n] for v in inputs)
 
     @property
     def few(self) -> Inputs:

@@ -16,10 +16,13 @@ from test_shards import assert_same
 import crossxai as xai
 from crossxai import on_demand
 from crossxai.adapters.numpy import FunctionModel
+from crossxai.attribution import Attribution, Scores
 from crossxai.data import arrays, from_arrays, from_files, from_scans
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.experiment import loading, parts, sharding, specification
-from crossxai.files import read_samples, samples, write_samples
+from crossxai.experiment.questions import questions
+from crossxai.files import Result, read_result, read_samples, samples, write_result, write_samples
+from crossxai.files.splitting import split_result
 from crossxai.files.tasks import content, fingerprint
 from crossxai.target import SampleMasks
 
@@ -33,10 +36,11 @@ def of_array(values: Any) -> xai.OnDemand:
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four samples are held at once, and nothing takes all of them."""
+    """Three samples are held at once, of masks in arrays none, and nothing takes all of them."""
     size = 4 * 16 * 16 * 3 * 4
     for module in (on_demand, loading, samples, from_files, from_arrays, from_scans):
-        monkeypatch.setattr(module, "HELD", size)
+        monkeypatch.setattr(module, "HELD", size - 1)
+    monkeypatch.setattr(from_arrays, "HELD", 16 * 16 * 4)
     monkeypatch.setattr(on_demand, "BLOCK", 2 * size // 4)
     monkeypatch.setattr(sharding, "PART", size)
 
@@ -143,7 +147,7 @@ def test_files_are_read_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     given = xai.Files(place, **options)
     before = arrays.read(model(), given, samples=20)
     for module in (from_files, from_arrays):
-        monkeypatch.setattr(module, "HELD", 4 * 16 * 16 * 3 * 4)
+        monkeypatch.setattr(module, "HELD", 3 * 16 * 16 * 3 * 4)
     after = arrays.read(model(), given, samples=20, on_demand=True)
     (images,) = after.inputs
     assert isinstance(images, xai.OnDemand)
@@ -153,12 +157,29 @@ def test_files_are_read_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert after.notes == before.notes
     assert (before.masks is None) == (kind not in ("masks", "x.h5"))
     if before.masks is not None:
+        assert isinstance(after.masks, xai.OnDemand)
         np.testing.assert_array_equal(after.masks[:], before.masks)
     assert not isinstance(arrays.read(model(), given, samples=20).inputs[0], xai.OnDemand)
     if kind == "pictures":
         next(place.glob("b/01.png")).unlink()
         with pytest.raises(InvalidFile, match=r"01\.png"):
             images[:]
+
+
+def test_what_is_done_to_samples_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Remembered(arrays._Reader):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(arrays, "_Reader", Remembered)
+    monkeypatch.setattr(from_files, "HELD", 3 * 16 * 16 * 3 * 4)
+    (images,) = arrays.read(model(), xai.Files(photographs(tmp_path) / "images"), samples=20, on_demand=True).inputs
+    before = len(made[0].notes)
+    images[:], images[:]
+    assert len(made[0].notes) == before  # else memory grows with what is read
 
 
 def test_scans_are_read_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +194,35 @@ def test_scans_are_read_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert isinstance(after.inputs[0], xai.OnDemand)
     np.testing.assert_array_equal(after.inputs[0][:], before.inputs[0])
     assert (after.ids, after.notes, after.spaces) == (before.ids, before.notes, before.spaces)
+
+
+def test_a_model_is_measured_on_whole_samples() -> None:
+    """Of more samples than are held, where only some of the inputs are read on demand."""
+    n = on_demand.HEAD + 6
+    images, small = RNG.random((n, 4, 4, 3), np.float32), RNG.random((n, 2, 2, 1), np.float32)
+
+    def scores(*inputs: Any) -> Any:
+        return np.stack([values.mean(axis=(1, 2, 3)) for values in inputs], axis=1)
+
+    two = FunctionModel(scores, (xai.Modality.image("small", ("grey",)), xai.Modality.image()), name="two")
+    whole = xai.Question(two, (small, of_array(images)), xai.Target.classes(np.ones(n, int), 2))
+    np.testing.assert_allclose(whole.part([0, n - 1]).score(), images[[0, -1]].mean(axis=(1, 2, 3)), rtol=1e-6)
+
+
+def test_true_regions_are_explained_of_masks_on_demand() -> None:
+    images = RNG.random((5, 4, 4, 3), np.float32)
+    masks = images[..., 0] > 0.5
+    maps = FunctionModel(
+        lambda x: np.stack([-x[..., 0], x[..., 0]], axis=-1), (xai.Modality.image(),), name="net",
+        output_axes=("y", "x", "class"),
+    )  # fmt: skip
+    given = (tuple("abcde"), (xai.Modality.image(),), {"image": images}, np.ones(5, int), ("n", "y"))
+    wanted = specification.check({"target": {"of": "label"}, "models": [{"name": "net", "factory": "own:net"}]})
+    targets = [
+        questions(wanted, xai.Samples(*given, {"mask": own}, task="segmentation"), loading.declared(maps), "net")
+        for own in (masks, of_array(masks))
+    ]
+    np.testing.assert_array_equal(targets[1].explained.target.weights, targets[0].explained.target.weights)
 
 
 def test_images_that_were_not_kept_are_named(tmp_path: Path) -> None:
@@ -255,6 +305,64 @@ def test_a_further_explainer_is_all_that_is_computed(
     lines = after.scores[after.scores["explainer"].isin(scores["explainer"].unique())]
     np.testing.assert_array_equal(lines["value"], scores["value"])
     assert after.maps["lime.image"].seconds == pytest.approx(maps.seconds)
+
+
+def test_another_model_of_the_same_name_is_explained_anew(
+    tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = few(
+        tmp_path / "a", explainers=[{"name": "controls.centre"}], metrics=[{"name": "deletion", "params": {"steps": 2}}]
+    )
+    before = xai.Run(parts.run_all(experiment, tmp_path / "run")).scores
+    other = FunctionModel(lambda x: net(x)[:, ::-1] / 2, (xai.Modality.image(),), name="net")
+    monkeypatch.setattr("test_on_demand.model", lambda: other)
+    after = xai.Run(parts.run_all(experiment, tmp_path / "run")).scores
+    anew = xai.Run(parts.run_all(experiment, tmp_path / "anew")).scores
+    np.testing.assert_array_equal(after["value"], anew["value"])
+    assert not np.allclose(after["value"], before["value"])
+
+
+def test_parts_know_weights_masks_and_code() -> None:
+    from crossxai.experiment.deciding import of_run
+
+    measured = specification.MetricSpec(name="relevance_rank")
+    explained = specification.ExplainerSpec(name="reference.occlusion")
+
+    def key(digest: str = "a", mask: float = 0.5, stride: int = 8) -> str:
+        own = dataclasses.replace(loading.declared(model()), digest=digest, complete=True)
+        metric = xai.evaluation.get("relevance_rank", masks=PIXELS[..., 0] / 255 > mask, ids=tuple("abcdefghijkl"))
+        explainer = xai.explainers.get("reference.occlusion", profile="canonical", patch=8, stride=stride)
+        return of_run({"net": own}, [(explained, explainer)], {"net": [(measured, metric)]})
+
+    assert key() == key()
+    assert len({key(), key(digest="b"), key(mask=0.6), key(stride=4)}) == 4
+
+
+def test_a_sample_larger_than_a_part_is_a_part(little_memory: None) -> None:
+    images = RNG.random((3, 64, 64, 3), np.float32)
+    about = {
+        "ids": tuple("abc"),
+        "modalities": (xai.Modality.image(),),
+        "labels": np.arange(3) % 2,
+        "classes": ("n", "y"),
+    }
+    assert sharding.least(xai.Samples(inputs={"image": of_array(images)}, **about)) == 3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_curves_are_divided_as_they_are_joined(tmp_path: Path, shared: bool) -> None:
+    """Also where a curve has as many points as there are samples, or every sample points of its own."""
+    n, curves = 4, RNG.random((4, 4))
+    fractions = np.linspace(0, 1, 4) if shared else np.sort(RNG.random((4, 4)), axis=1)
+    maps = Attribution(
+        (RNG.random((n, 2, 2, 1)).astype(np.float32),), (xai.Modality.image("image", ("grey",)),), tuple("abcd"), "e"
+    )
+    scores = Scores("m", RNG.random(n), True, curves, fractions)
+    write_result(tmp_path / "all.h5", Result("net", "numpy", "e", "reference", maps, {"m": scores}, ("",) * n))
+    assert split_result(tmp_path / "all.h5", tmp_path / "own.h5", slice(1, 3), n)
+    own = read_result(tmp_path / "own.h5").scores["m"]
+    np.testing.assert_array_equal(own.curve, curves[1:3])
+    np.testing.assert_array_equal(own.fractions, fractions if shared else fractions[1:3])
 
 
 def test_a_stopped_run_goes_on_with_its_part(

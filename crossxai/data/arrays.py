@@ -216,7 +216,7 @@ class _Reader:
             return np.ascontiguousarray(values)
         if modality.spatial and values.dtype == np.uint8 and modality.range not in (None, (0.0, 255.0)):
             low, high = modality.range or (0.0, 1.0)
-            self.notes.append(f"8-bit values of {modality.name!r} were scaled from 0 … 255 to {low:g} … {high:g}")
+            self._note(f"8-bit values of {modality.name!r} were scaled from 0 … 255 to {low:g} … {high:g}")
             return np.ascontiguousarray(low + values.astype(np.float32) / 255 * np.float32(high - low))
         if modality.spatial and values.dtype not in (np.uint8, np.float16) and modality.range == (0.0, 1.0):
             raise InvalidInput(
@@ -275,14 +275,19 @@ class _Reader:
         from PIL import Image, ImageOps
 
         if self.resize is not None:
-            self.notes.append(str(self.resize))
+            self._note(str(self.resize))
             return self.resize(picture)
         if self.size is None or picture.size == self.size[::-1]:
             return picture
-        self.notes.append(
+        self._note(
             f"pictures were resized, the shorter side to the network's, and cut to the middle {self.size[0]} × {self.size[1]}"
         )
         return ImageOps.fit(picture, self.size[::-1], Image.Resampling.BILINEAR)
+
+    def _note(self, text: str) -> None:
+        """Say once what is done to each of any number of samples, which may be read again and again."""
+        if text not in self.notes:
+            self.notes.append(text)
 
 
 def _eight_bit(value: Any) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +18,7 @@ from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import completeness
 from crossxai.evaluation.metrics.modality import DROP
-from crossxai.experiment import computing, keeping, sharding
+from crossxai.experiment import computing, deciding, keeping, sharding
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.origin import origin_of
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
@@ -35,17 +33,13 @@ from crossxai.experiment.questions import (
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Predictions, Result, Samples, read_result, write_predictions, write_result
 from crossxai.files.records import extras_of
-from crossxai.files.tasks import content, digest, fingerprint, version
+from crossxai.files.tasks import digest, fingerprint
 from crossxai.measures.detection import Box
 from crossxai.on_demand import OnDemand
-from crossxai.plugins import code_of
 from crossxai.question import Question
 from crossxai.version import __version__
 
 CONTROLS = "controls"
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-SESSION = secrets.token_hex(8)
-"""Of this process: maps of explainers that only it holds are none of another's."""
 Refused = dict[str, str]
 Wanted = dict[str, dict[str, str]]
 Work = tuple[list[Result], list[Attribution], dict[str, Metric], dict[str, Metric]]
@@ -74,10 +68,11 @@ class ModelRun:
         model, where those questions are remembered for other shards. known: the samples' fingerprint."""
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
-        by = None
+        by, known = None, known or fingerprint(samples)
         if rows is not None and samples.on_demand:
             spec = next(spec.model_dump(mode="json") for spec in experiment.models if spec.name == name)
-            key = {"model": spec, "weights": loaded.digest, "samples": known, "crossxai": __version__}
+            model = [spec, loaded.digest, computing.stated(loaded.model)]
+            key = {"model": model, "samples": known, "crossxai": __version__}
             by = partial(sharding.outputs_once, out.parent, key, rows)
         about = (asked or {}).get(name) or questions(experiment, samples, loaded, name, by)
         if asked is not None:
@@ -93,7 +88,7 @@ class ModelRun:
                 "crossxai": __version__,
                 "model": loaded.digest if loaded.complete else f"{loaded.digest} {_hash(outputs)}",
                 "framework": self.framework,
-                "samples": known or fingerprint(samples),
+                "samples": known,
                 "chosen": _hash(chosen),
                 "link": self.question.target.link,
                 "check": experiment.check,
@@ -160,7 +155,7 @@ class ModelRun:
     def metrics(self, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Each metric's label, and the hash of what decides its scores."""
         link = self.measured.target.link
-        return {spec.shown: _digest(metric, {"metric": content(metric), "link": link}) for spec, metric in metrics}
+        return {spec.shown: deciding.of_scores(metric, link) for spec, metric in metrics}
 
     def suffices(self, file: Result, metrics: list[tuple[MetricSpec, Metric]]) -> bool:
         """Whether a file has all that is needed of an explainer, or its maps, from which the rest is measured."""
@@ -305,12 +300,7 @@ class ModelRun:
         return self.out / "explanations" / self.name / f"{label}.h5"
 
     def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
-        library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
-        params = repr(explainer)
-        # No file tells the code of a user's own object: another process makes its maps again.
-        params += SESSION if ADDRESS.search(params) else ""
-        decides = {"on": self.identity, "name": spec.name, "params": params, "version": version(library)}
-        return _digest(explainer, decides)
+        return deciding.of_maps(spec, explainer, self.identity)
 
     def on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
         """The explainer's maps in the run's folder, if they are of this task."""
@@ -399,12 +389,6 @@ def split_by_question(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric],
     """Metrics of the measured question, which share a stream, and those of the explained one, by their labels."""
     others = {label: m for label, m in metrics.items() if getattr(m, "asks", "")}
     return {label: m for label, m in metrics.items() if label not in others}, others
-
-
-def _digest(used: Explainer | Metric, decides: dict[str, Any]) -> str:
-    """The hash of what decides maps or scores; of somebody else's explainer or metric, with its code."""
-    code = code_of(type(used))
-    return digest({**decides, "code": code} if code else decides)
 
 
 def _hash(values: Any) -> str:

@@ -11,7 +11,7 @@ from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.experiment import sharding
 from crossxai.experiment.merging import merge
 from crossxai.experiment.progress import Progress
-from crossxai.experiment.run import Loaded, Prepared, check_names, finished, load, require_ours, run
+from crossxai.experiment.run import Loaded, Prepared, check_names, failures_of, finished, load, require_ours, run
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment
 from crossxai.files import remote, writable_folder
@@ -56,7 +56,7 @@ def run_all(
             run(experiment, out, Console(quiet=True), given, shard, loaded)
             progress.advance(1)
     merge(out)
-    if finished(out, loaded):  # else the parts say what is to be done again
+    if not failures_of(out):  # else the parts say what is to be done again
         remote.remove_folder(out / sharding.FOLDER)
     return out
 

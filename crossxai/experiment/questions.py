@@ -181,7 +181,7 @@ def _of_region(
     if np.max(label) >= n_classes:
         raise InvalidInput(f"output = {np.max(label)}: model {model.name!r} segments classes 0 … {n_classes - 1}")
     if wanted.of == "label":
-        region = samples.masks[region_of(wanted, samples)]
+        region = samples.masks[region_of(wanted, samples)][:]
         if region.shape != outputs.shape[:-1]:
             raise InvalidInput(f"the mask has shape {region.shape}, model {model.name!r} gives {outputs.shape[:-1]}")
     else:

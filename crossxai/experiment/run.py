@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data import odd
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
-from crossxai.experiment import defaults, keeping, loading, reading, sharding
+from crossxai.experiment import deciding, defaults, keeping, loading, reading, sharding
 from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
@@ -76,6 +77,11 @@ class Loaded:
     chosen: dict[str, Any]
     rows: slice | None = None
     asked: dict[str, Questions] = field(default_factory=dict)
+
+    @cached_property
+    def decides(self) -> str:
+        """The hash of what decides maps and scores beside settings and samples."""
+        return deciding.of_run(self.models, self.explainers, self.metrics)
 
     def of(self, shard: Shard) -> Loaded:
         """The same for a shard; raises `InvalidInput` where it has no samples, or metrics that cannot be measured in parts."""
@@ -196,7 +202,7 @@ def run(
         }
         for name, own in runs.items():
             models[name] |= {"outputs": {"kind": own.kind.kind, "known": own.kind.how}, **own.computing}
-        further: dict[str, Any] = {"chosen": chosen} if chosen else {}
+        further: dict[str, Any] = {"decides": loaded.decides} | ({"chosen": chosen} if chosen else {})
         if shard is not None and loaded.rows is not None:
             outputs = {name: own.outputs for name, own in runs.items()}
             further["shard"] = sharding.about(shard, loaded.rows, len(samples.ids), outputs)
@@ -214,13 +220,21 @@ def run(
 
 
 def finished(folder: Path, loaded: Loaded) -> bool:
-    """Whether a folder holds all files of this experiment on these samples, or of a shard of it, without a failure."""
+    """Whether a folder holds all files of this experiment on these samples by these models, or of a shard of it, without a
+    failure."""
     remote.fetched(folder, "manifest.json")
     manifest = sharding.any_manifest(folder)
     if manifest is None or manifest.get("failures") or manifest.get("crossxai") != __version__:
         return False
-    wanted = loaded.experiment.model_dump(mode="json"), loaded.data.get("fingerprint")
-    return wanted == (manifest.get("settings"), manifest.get("data", {}).get("fingerprint"))
+    wanted = loaded.experiment.model_dump(mode="json"), loaded.data.get("fingerprint"), loaded.decides
+    if wanted != (manifest.get("settings"), manifest.get("data", {}).get("fingerprint"), manifest.get("decides")):
+        return False
+    remote.fetched(folder, "predictions/*.h5")
+    first = manifest.get("shard", {}).get("first", 0)
+    return all(
+        deciding.answers_as_before(own, loaded.samples, folder / "predictions" / f"{name}.h5", first)
+        for name, own in loaded.models.items()
+    )
 
 
 def require_ours(out: Path) -> None:

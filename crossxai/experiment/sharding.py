@@ -70,8 +70,9 @@ class Shard:
 
 
 def least(samples: Samples) -> int:
-    """How many parts samples are divided into at least, so that memory holds each; 1 of samples that it holds already."""
-    return max(1, math.ceil(samples.on_demand / PART))
+    """How many parts samples are divided into at least, so that memory holds each, or of one sample each where these are large; 1
+    of samples that it holds already."""
+    return max(1, min(math.ceil(samples.on_demand / PART), len(samples.ids)))
 
 
 def done(out: Path) -> str:

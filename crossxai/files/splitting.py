@@ -10,8 +10,8 @@ import numpy as np
 from crossxai.files.joining import data_sets, fill, prepared
 from crossxai.files.opening import reading, writing
 
-FOR_ALL = "fractions"
-"""What a curve has once, whatever the number of samples."""
+FRACTIONS = "fractions"
+"""Of a curve: (points,) for all samples, or (n, points)."""
 
 
 def split_result(path: Path, to: Path, rows: slice, n: int) -> bool:
@@ -31,7 +31,7 @@ def split_result(path: Path, to: Path, rows: slice, n: int) -> bool:
                     file[place] = data[mapped] - rows.start
                 elif place.partition("/")[0] in ("values", "scales") and len(data) == held:
                     _copy(file, place, data, mapped)
-                elif data.shape[:1] == (n,) and place.rpartition("/")[2] != FOR_ALL:
+                elif data.shape[:1] == (n,) and (place.rpartition("/")[2] != FRACTIONS or data.ndim > 1):
                     _copy(file, place, data, rows)
                 else:
                     own.copy(place, file, name=place)
