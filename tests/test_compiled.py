@@ -132,6 +132,17 @@ def test_batch_norms_are_folded_first(backend: Watched) -> None:
     assert backend.passes == before + 1
 
 
+def test_many_networks_of_one_class(backend: Watched) -> None:
+    """More than torch compiles by itself, which then runs them as they are."""
+    with torch._dynamo.config.patch(cache_size_limit=1):
+        for width in (2, 3):
+            net = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+            copy = TorchModel(net, IMAGE, compile=NAME).folded((toys.images(2),))
+            before = backend.passes
+            copy.predict((toys.images(2),))
+            assert backend.passes == before + 1
+
+
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.deep)])
 def test_what_differs_is_refused(backend: Watched, precision: Any) -> None:
     question = ask(4, precision=precision)

@@ -158,6 +158,19 @@ def test_a_score_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome() == host
 
 
+def test_weights_of_any_dtype(monkeypatch: pytest.MonkeyPatch, question: Question) -> None:
+    """Also one after the other, of the same graph."""
+    questions = [
+        Question(question.model, question.inputs, Target(np.eye(3, dtype=dtype)[:2]), free=question.free, check="off")
+        for dtype in (np.float32, np.float64, np.uint8, bool)
+    ]
+    saliency = get("xplique.saliency")
+    host = saliency(questions[0]).values[0]
+    there(monkeypatch)
+    for asked in questions:
+        np.testing.assert_allclose(saliency(asked).values[0], host, rtol=1e-4, atol=1e-6)
+
+
 def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch, question: Question) -> None:
     sizes = []
     own = KerasModel.gradients_there

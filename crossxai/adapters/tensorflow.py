@@ -145,8 +145,8 @@ class KerasModel(Declared):
             return scores, _gradient(tape, scores, own, None)
 
         with self._guarded(inputs):
-            own = [tf.cast(values, self.dtype) for values in inputs]
-            return self._traces.run(f"gradients of {link}", both, [*own, weights])  # type: ignore[no-any-return]
+            own = [tf.cast(values, self.dtype) for values in (*inputs, weights)]
+            return self._traces.run(f"gradients of {link}", both, own)  # type: ignore[no-any-return]
 
     def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
         """What the model returns beside the tensor that counts: name or position → array, in its own axes."""

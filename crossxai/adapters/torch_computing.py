@@ -19,6 +19,13 @@ from crossxai.porting.certificate import TOLERANCE, difference, probe_inputs
 REDUCED = {"bf16": torch.bfloat16}
 MARK = "_is_torch_compile"
 DEFAULT_BACKEND = "inductor"
+GUARDS: dict[str, Any] = {
+    "skip_nnmodule_hook_guards": False,
+    "cache_size_limit": 256,
+    "accumulated_cache_size_limit": 1024,
+}
+"""Of torch.compile, which by itself takes what it made of one network for another of the same layers whatever their hooks, and
+after eight graphs of networks of one class compiles no more, which only a log tells."""
 OTHERWISE = "write compile=False, or a backend that needs no compiler of C++, such as compile='aot_eager'"
 
 
@@ -70,8 +77,7 @@ def compiled(module: nn.Module, backend: str) -> Callable[..., Any]:
         for tensor in tensors:
             # One more size is no reason to compile again, unless the backend itself has another way for it.
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        # Torch takes what it compiled of one network for another of the same layers, and left alone does not look at their hooks.
-        with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+        with torch._dynamo.config.patch(GUARDS):
             return run(*tensors)
 
     return forward

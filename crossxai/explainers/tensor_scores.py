@@ -129,8 +129,8 @@ class _TensorFlow(TensorScores):
     def put(self, values: Any) -> Any:
         import tensorflow as tf
 
-        # Few kernels of GPUs know small whole numbers, as weights are.
-        wide = values.astype(np.float32) if values.dtype.kind in "iu" else values
+        # Few kernels of GPUs know truth values and small whole numbers, as weights are.
+        wide = values.astype(np.float32) if values.dtype.kind in "biu" else values
         with tf.device(self.device):
             return tf.identity(wide)
 
