@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -24,6 +26,11 @@ class InvalidInput(CrossXAIError, ValueError):
 
 class InvalidFile(CrossXAIError, OSError):
     """A file is missing, truncated, of the wrong shape, or cannot be written."""
+
+
+class StorageFailed(InvalidFile):
+    """A disk is full, read-only or gone: no failure of what was being computed, which no row records. Once the disk is back, the
+    same run goes on."""
 
 
 class OutOfMemory(CrossXAIError, MemoryError):
@@ -95,6 +102,38 @@ class UnknownName(CrossXAIError, LookupError):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
         super().__init__("; ".join([f"no {kind} is called {name!r}", hint, *notes]))
+
+
+GONE = (
+    errno.ENOENT,
+    errno.ESTALE,
+    errno.EIO,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+)
+"""What a file system says that is no longer there."""
+TO_DO = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    **dict.fromkeys(GONE, "see whether its disk is still there"),
+}
+"""What mends it, by the operating system's number of an error."""
+KEPT = "what is done is kept"
+
+
+def why_of(error: OSError) -> str:
+    """The operating system's words; without what HDF5 adds to them."""
+    return os.strerror(error.errno) if error.errno else error.strerror or str(error)
+
+
+def storage_failed(what: str, error: OSError) -> StorageFailed:
+    """An error in words: `cannot write out/samples.h5`, why, and what to do."""
+    to_do = TO_DO.get(error.errno or 0)
+    return StorageFailed(f"{what}: {why_of(error)}" + (f"; {to_do} and run this again: {KEPT}" if to_do else ""))
 
 
 LONGEST = 400

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.errors import KEPT, CrossXAIError, StorageFailed, why_of
+
 Rows = npt.NDArray[np.intp]
 BLOCK = 2**24
 """Bytes that are read at once where all rows are gone through."""
@@ -42,6 +44,7 @@ class OnDemand:
     Raises
     ------
     ValueError: by reading, if `read` gives another shape or type
+    StorageFailed: by reading, if `read` raises an OSError
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, read: Callable[[Rows], npt.NDArray[Any]]) -> None:
@@ -57,7 +60,16 @@ class OnDemand:
 
     def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
         places = np.arange(len(self))[rows]
-        values = np.asarray(self._read(np.atleast_1d(places)))
+        try:
+            values = np.asarray(self._read(np.atleast_1d(places)))
+        except StorageFailed:
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            said = str(error) if isinstance(error, CrossXAIError) else f"{where}{why_of(error)}"
+            raise StorageFailed(
+                f"samples can no longer be read: {said}; bring them back and run this again: {KEPT}"
+            ) from error
         if values.shape != (places.size, *self.shape[1:]) or values.dtype != self.dtype:
             raise ValueError(
                 f"rows are {self.dtype} of shape {self.shape[1:]}, read were {values.dtype} {values.shape}: correct `read`"

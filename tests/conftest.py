@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from experiments import BOTH, toml
 from pcam_server import get, published, server  # noqa: F401 - fixtures of the tests of PatchCamelyon's files
 
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
@@ -80,3 +81,18 @@ def quantus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield library
     np.random.set_state(legacy)
     torch.set_rng_state(torch_state)
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """An experiment of three samples, which needs no framework."""
+    (tmp_path / "both.py").write_text(BOTH)
+    content = {
+        "data": {"factory": "both:data"},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [{"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}}, {"name": "controls.random"}],
+        "metrics": [{"name": "deletion", "params": {"steps": 4, "modality": "image"}}],
+        "controls": False,
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    return tmp_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 from PIL import Image
-from test_shards import assert_same
+from test_shards import assert_same, differences
+from test_shards import content as held
 
 import crossxai as xai
 from crossxai import on_demand
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.attribution import Attribution, Scores
 from crossxai.data import arrays, from_arrays, from_files, from_scans
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import InvalidFile, InvalidInput, StorageFailed
 from crossxai.experiment import loading, parts, sharding, specification
 from crossxai.experiment.questions import questions
 from crossxai.files import Result, read_result, read_samples, samples, write_result, write_samples
@@ -490,3 +492,39 @@ def test_a_model_is_asked_for_all_outputs_once(
     file.write_bytes(b"damaged")
     assert asked(sharding.Shard(3, 3)) == 11 + kinds
     assert len(xai.merge(tmp_path / "run").scores) == 11
+
+
+@pytest.mark.parametrize("step", [40, pytest.param(3, marks=pytest.mark.deep)])
+def test_samples_that_can_no_longer_be_read_end_a_run_in_words(
+    tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """At the first read, and after every so many, each in a run that goes on where the one before was."""
+    whole = parts.run_all(few(tmp_path / "a"), tmp_path / "whole")
+    original, reads, lost = xai.OnDemand.__getitem__, 0, list[int]()
+
+    def losing(self: xai.OnDemand, rows: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads > step * len(lost):
+            monkeypatch.setattr(self, "_read", gone)
+        return original(self, rows)
+
+    def gone(rows: Any) -> Any:
+        raise OSError(errno.ESTALE, "Stale file handle", "/data/x.h5")
+
+    def stopped() -> str:
+        try:
+            parts.run_all(few(tmp_path / "a"), tmp_path / "parts")
+        except StorageFailed as error:
+            return str(error)
+        return ""
+
+    monkeypatch.setattr(xai.OnDemand, "__getitem__", losing)
+    while told := stopped():
+        assert told.startswith("samples can no longer be read: /data/x.h5: Stale file handle; bring them back and run")
+        assert not [*(tmp_path / "parts").rglob("*.txt")]
+        lost.append(reads)
+        reads = 0
+    assert len(lost) > 1
+    for path in whole.rglob("*.h5"):
+        assert [*differences(held(path), held(tmp_path / "parts" / path.relative_to(whole)))] == []

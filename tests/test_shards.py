@@ -213,21 +213,6 @@ def assert_equal_in_shards(place: Path, ask: Callable[..., None], count: int) ->
     assert_same(place / "whole", place / "parts")
 
 
-@pytest.fixture
-def both(tmp_path: Path) -> Path:
-    """An experiment of three samples, which needs no framework."""
-    (tmp_path / "both.py").write_text(BOTH)
-    content = {
-        "data": {"factory": "both:data"},
-        "models": [{"name": "fusion", "factory": "both:model"}],
-        "explainers": [{"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}}, {"name": "controls.random"}],
-        "metrics": [{"name": "deletion", "params": {"steps": 4, "modality": "image"}}],
-        "controls": False,
-    }
-    (tmp_path / "e.toml").write_text(toml(content))
-    return tmp_path
-
-
 def made(place: Path, *words: str) -> Any:
     return crossxai("compare", str(place / "e.toml"), "--out", str(place / "out"), *words)
 
@@ -487,12 +472,17 @@ def test_a_folder_that_vanishes_in_the_middle_ends_in_words_and_goes_on(
         shutil.rmtree(folder)
 
     monkeypatch.setattr(model_run, "write_result", vanishing)
-    made(both, "--shard", "1/2")
+    done = made(both, "--shard", "1/2")
+    assert done.exit_code == 2
+    assert "samples.h5, which was written before, is gone" in done.output.replace("\n", "")
     assert made(both, "--shard", "2/2").exit_code == 0
     done = crossxai("merge", str(both / "out"))
     assert done.exit_code == 2
-    assert "samples.h5 does not exist; make this shard again: " in done.output
     assert f"--shard 1/2 --out {both / 'out'}" in done.output
+    assert made(both, "--shard", "1/2").exit_code == 0
+    (folder / "samples.h5").unlink()
+    done = crossxai("merge", str(both / "out"))
+    assert "samples.h5 does not exist; make this shard again: " in done.output
     assert made(both, "--shard", "1/2").exit_code == 0
     assert crossxai("merge", str(both / "out")).exit_code == 0
 

@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from crossxai import plugins
-from crossxai.errors import CrossXAIError, InvalidInput
+from crossxai.errors import TO_DO, CrossXAIError, InvalidInput, storage_failed
 
 
 @contextmanager
@@ -24,8 +24,17 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except CrossXAIError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
+        _tell(error)
         raise typer.Exit(2) from error
+    except OSError as error:
+        if error.errno not in TO_DO:
+            raise
+        _tell(storage_failed(f"cannot read or write {error.filename or 'a file'}", error))
+        raise typer.Exit(2) from error
+
+
+def _tell(error: CrossXAIError) -> None:
+    Console(stderr=True).print(f"[bold red]Error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
 
 
 def escaped(text: object) -> str:

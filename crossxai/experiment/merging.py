@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from crossxai.attribution import Attribution, Scores
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import InvalidFile, InvalidInput, StorageFailed
 from crossxai.evaluation.metrics.completeness import of_parts
 from crossxai.experiment import progress, sharding
 from crossxai.experiment.run import LEFT_OUT, remove_others, require_ours
 from crossxai.experiment.sharding import Shard
 from crossxai.files import Result, ours, read_result, writable_folder
-from crossxai.files.atomic import move, remove, write_text
+from crossxai.files.atomic import disk_errors, move, remove, require_written, write_text
 from crossxai.files.joining import Part, join_predictions, join_result, join_samples
 from crossxai.files.remote import RUN, fetched
 from crossxai.files.tasks import PLAN
@@ -60,16 +60,17 @@ def merge(out: Path) -> Path:
         _copy_failures(manifest, folders, staging)
         if (folders[0] / LEFT_OUT).is_file():
             shutil.copyfile(folders[0] / LEFT_OUT, staging / LEFT_OUT)
+        write_text(staging / "manifest.json", json.dumps(manifest, indent=1))
         for name in ("manifest.json", PLAN, LEFT_OUT):
             remove(out / name)
         progress.Failures(out)  # takes those of an earlier run away
-        for path in sorted(path for path in staging.rglob("*") if path.is_file()):
-            move(path, out / path.relative_to(staging))
-    remove_others(out, (m["name"] for m in manifest["models"]), labels)
-    for stale in (out / "predictions" / f"{m['name']}.h5" for m in manifest["models"] if m.get("failed")):
-        if ours(stale):
-            remove(stale)
-    write_text(out / "manifest.json", json.dumps(manifest, indent=1))
+        remove_others(out, (m["name"] for m in manifest["models"]), labels)
+        for stale in (out / "predictions" / f"{m['name']}.h5" for m in manifest["models"] if m.get("failed")):
+            if ours(stale):
+                remove(stale)
+        files = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.name == "manifest.json"):  # last of all
+            move(staging / path, out / path)
     return out
 
 
@@ -80,10 +81,9 @@ def _staged(out: Path) -> Iterator[Path]:
     for stray in out.glob(".merging-*"):  # of a merge that was killed
         shutil.rmtree(stray, ignore_errors=True)
     try:
-        staging.mkdir()
-        yield staging
-    except OSError as error:
-        raise InvalidFile(f"cannot write in {out}: {error.strerror or error}; the shards are as they were") from error
+        with disk_errors(f"cannot write in {out}"):
+            staging.mkdir()
+            yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -93,9 +93,12 @@ def _naming(folders: Sequence[Path], manifests: Sequence[Mapping[str, Any]], out
     """What is wrong with a file of a shard becomes an error that says what makes it again."""
     try:
         yield
+    except StorageFailed:
+        raise
     except InvalidFile as error:
         for folder, manifest in zip(folders, manifests, strict=True):
             if str(folder) in str(error):
+                require_written(folder / "manifest.json")
                 about = manifest["shard"]
                 again = _command(about.get("command", ""), Shard(about["number"], about["of"]), out)
                 raise InvalidFile(f"{error}; make this shard again: {again}") from error

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric
-from crossxai.errors import InvalidFile, InvalidInput, Unsupported
+from crossxai.errors import InvalidFile, InvalidInput, StorageFailed, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import completeness
@@ -32,6 +32,7 @@ from crossxai.experiment.questions import (
 )
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Predictions, Result, Samples, read_result, write_predictions, write_result
+from crossxai.files.atomic import require_written
 from crossxai.files.records import extras_of
 from crossxai.files.tasks import digest, fingerprint
 from crossxai.measures.detection import Box
@@ -170,7 +171,7 @@ class ModelRun:
         self, explainers: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
     ) -> dict[str, str]:
         """Scores that the files lack, in one stream; returns the metrics that refuse, with their reasons."""
-        files = [self.on_disk(spec, explainer) for spec, explainer in explainers]
+        files = [self._written(spec, explainer) for spec, explainer in explainers]
         ok = [e for e in files if e is not None and e.status == "ok"]
         before_this = {metric: why for e in ok for metric, why in e.refused.items()}
         explained = [e for e in ok if e.whole]  # others are measured
@@ -203,13 +204,13 @@ class ModelRun:
                 own = {name: key for name, key in wanted.items() if name not in failed}
                 measured = replace(explanation, scores=held, score_hashes=own)
                 evaluated = "" if failed else self._evaluated(metrics)
-                write_result(self._path(explanation.label), self._kept(measured, refused, evaluated))
+                self._save(self._kept(measured, refused, evaluated))
         # `steps="auto"` may need fewer passes than the most that were announced.
         self.progress.finish(f"{self.name}: evaluated")
         written = {e.label for group, *_ in work for e in group}
         for explanation in explained if self.keep != "all" else []:
             if explanation.label not in written:
-                write_result(self._path(explanation.label), self._kept(explanation, refused, self._evaluated(metrics)))
+                self._save(self._kept(explanation, refused, self._evaluated(metrics)))
         return before_this | refused
 
     def _kept(self, result: Result, refused: Refused, evaluated: str) -> Result:
@@ -308,10 +309,21 @@ class ModelRun:
         if not path.is_file():
             return None
         try:
-            explanation = read_result(path)
+            return self._of_task(read_result(path), spec, explainer)
         except InvalidFile as error:
             self._warn(f"{path.name} is unreadable and is computed again: {error}")
             return None
+
+    def _written(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
+        """The same of maps that are there by now; raises `StorageFailed` where they are not."""
+        try:
+            return self._of_task(read_result(self._path(spec.shown)), spec, explainer)
+        except InvalidFile as error:
+            raise StorageFailed(
+                f"{error}; it was written before: see whether its disk is still there and run this again"
+            ) from error
+
+    def _of_task(self, explanation: Result, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
         known = explanation.task == self._task(spec, explainer) and explanation.ids == self.question.ids
         return explanation if known else None
 
@@ -335,7 +347,11 @@ class ModelRun:
             check=self.check,
             convention=getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         )
-        write_result(self._path(spec.shown), result)
+        self._save(result)
+
+    def _save(self, result: Result) -> None:
+        require_written(self.out / "samples.h5")
+        write_result(self._path(result.label), result)
 
 
 def of_samples(maps: Attribution, ids: Sequence[str]) -> Attribution:

@@ -15,6 +15,7 @@ from crossxai.experiment.progress import Progress
 from crossxai.experiment.specification import Experiment
 from crossxai.experiment.workers import TRIES, Engine, Worker, count_of
 from crossxai.files import writable_folder
+from crossxai.files.atomic import disk_errors
 from crossxai.files.remote import shown
 from crossxai.files.stores import is_url
 from crossxai.process import require
@@ -40,11 +41,21 @@ def run_on_slurm(
     writable_folder(out)
     out = out.resolve()
     place = shown(out)
-    executor = submitit.AutoExecutor(folder=(Path.cwd() if is_url(place) else out) / LOGS)
+    folder = (Path.cwd() if is_url(place) else out) / LOGS
+    with disk_errors(f"cannot write jobs in {folder}"):
+        executor = submitit.AutoExecutor(folder=folder)
+        _make_all(submitit, executor, (experiment, place, command), out, engine, console or Console(stderr=True))
+    return merge(out)
+
+
+def _make_all(
+    submitit: Any, executor: Any, given: tuple[Experiment, str, str], out: Path, engine: Engine, console: Console
+) -> None:
+    """Make every shard."""
     here = executor.cluster != "slurm"
     executor.update_parameters(name="crossxai", **_settings(engine, here))
     try:
-        n, least, wrong = _answer(executor.submit(_samples, experiment, place), submitit)
+        n, least, wrong = _answer(executor.submit(_samples, *given[:2]), submitit)
     except _Died as error:
         raise ModelFailed(
             f"the first job ended while it loaded models and samples: {error}; logs are in {executor.folder}"
@@ -53,13 +64,11 @@ def run_on_slurm(
         raise InvalidInput(wrong)
     # Slurm itself decides how many jobs run at once.
     count = count_of(engine, engine.workers or 1, n, least, out)
-    jobs = _Jobs(submitit, executor, (experiment, place, command), count, engine.workers or (1 if here else count))
-    console = console or Console(stderr=True)
+    jobs = _Jobs(submitit, executor, given, count, engine.workers or (1 if here else count))
     with Progress(console, unit="shards") as progress:
         progress.stage(f"{executor.cluster}: {min(jobs.most, count)} jobs at once", count)
         jobs.make_all(progress, console)
         progress.finish("shards")
-    return merge(out)
 
 
 class _Jobs:

@@ -25,6 +25,7 @@ from crossxai.errors import (
     InvalidInput,
     MissingDependency,
     ModelFailed,
+    StorageFailed,
     UnknownName,
     Unsupported,
     in_words,
@@ -217,9 +218,11 @@ class Failures:
 
     def row(self, error: Exception, model: str, explainer: str = "", metric: str = "") -> tuple[Status, str]:
         """The status and the reason of a row: a clean refusal is "unsupported", anything else has "failed" and is kept;
-        so has a model that cannot run or breaks an assumption, however clear the message is."""
+        so has a model that cannot run or breaks an assumption, however clear the message is. Raises a disk's `StorageFailed`."""
         if "KeyboardInterrupt" in repr(error):  # TensorFlow makes an error of its own of Ctrl-C
             raise KeyboardInterrupt from error
+        if isinstance(error, StorageFailed):  # which is nobody's row
+            raise error
         refusals = (Unsupported, InvalidInput, UnknownName, MissingDependency)
         if explainer and isinstance(error, refusals) and not isinstance(error, BrokenAssumption | ModelFailed):
             return "unsupported", str(error)

@@ -30,7 +30,7 @@ from crossxai.experiment.questions import Questions, check_scales, describe_targ
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Result, Samples, ours, remote, tasks, writable_folder, write_result, write_samples
-from crossxai.files.atomic import remove, write_text
+from crossxai.files.atomic import remove, require_written, write_text
 from crossxai.files.tasks import versions
 from crossxai.version import __version__
 
@@ -213,6 +213,9 @@ def run(
             own.explain(explainers, metrics[name])
             models[name]["refused"] = own.evaluate(explainers, metrics[name])
     remove_others(out, (m.name for m in experiment.models), (e.shown for e in experiment.explainers))
+    predictions = [out / "predictions" / f"{name}.h5" for name in runs]
+    maps = [out / "explanations" / m.name / f"{e.shown}.h5" for m in experiment.models for e in experiment.explainers]
+    require_written(out / "samples.h5", *predictions, *maps)
     text = json.dumps(_manifest(experiment, samples, data, models, failures, further, start), indent=1)
     write_text(out / "manifest.json", text)
     remove(out / tasks.PLAN)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from crossxai.errors import InvalidFile
+from crossxai.errors import InvalidFile, StorageFailed, storage_failed
 
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """In the names of temporary files: the number of a process says nothing to another machine, or another container, on one disk."""
@@ -29,6 +29,27 @@ _open: set[str] = set()  # this process's own; a container's every start may hav
 
 
 @contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise `StorageFailed` for errors of the operating system inside. what: that could not be done."""
+    try:
+        yield
+    except InvalidFile:
+        raise
+    except OSError as error:
+        raise storage_failed(what, error) from error
+
+
+def require_written(*paths: Path) -> None:
+    """Raise `StorageFailed` where a file that was written is gone: if its disk was unmounted, the next one would be written into
+    another folder of the same name."""
+    for path in paths:
+        if not os.path.isfile(path):  # Path's own raises what a network's disk says
+            raise StorageFailed(
+                f"{path}, which was written before, is gone; see whether its disk is still there and run this again"
+            )
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name if the block succeeds and vanishes if it fails.
 
@@ -38,16 +59,14 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{HOST}-{secrets.token_hex(4)}.part")
     _open.add(temporary.name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path)
-        yield temporary
-        os.replace(temporary, path)
-        _tell(path)
-    except OSError as error:
-        if isinstance(error, InvalidFile):
-            raise
-        reason = f"{path.parent} is a file, no folder" if path.parent.is_file() else error.strerror or error
-        raise InvalidFile(f"cannot write {path}: {reason}") from error
+        with disk_errors(f"cannot write {path}"):
+            if path.parent.is_file():
+                raise InvalidFile(f"cannot write {path}: {path.parent} is a file, no folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path)
+            yield temporary
+            os.replace(temporary, path)
+            _tell(path)
     finally:
         with suppress(OSError):  # the folder may be what could not be made
             temporary.unlink(missing_ok=True)
@@ -62,15 +81,17 @@ def refuse_url(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file, if it is there."""
-    path.unlink(missing_ok=True)
-    _tell(path)
+    with disk_errors(f"cannot remove {path}"):
+        path.unlink(missing_ok=True)
+        _tell(path)
 
 
 def move(source: Path, path: Path) -> None:
     """Put a finished file under another name, whose folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(path)
-    _tell(path)
+    with disk_errors(f"cannot write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(path)
+        _tell(path)
 
 
 def _tell(path: Path) -> None:

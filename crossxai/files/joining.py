@@ -99,7 +99,7 @@ def _joining(
                     if before == 0:
                         file[place] = prepared(file, "origin/outputs", own["origin/outputs"], n)
                     continue
-                fill(prepared(file, place, data, total), data, start)
+                fill(prepared(file, place, data, total), data, start, file.disk.check)
             before, before_kept = before + part.n, before_kept + own_kept
         yield file, files
 
@@ -151,10 +151,11 @@ def prepared(file: Any, place: str, like: Any, n: int) -> Any:
     return data
 
 
-def fill(data: Any, own: Any, before: int, rows: slice | None = None) -> None:
-    """Copy a part's rows, or some of them, behind those of the parts before it."""
+def fill(data: Any, own: Any, before: int, check: Callable[[], None], rows: slice | None = None) -> None:
+    """Copy a part's rows, or some of them, behind those of the parts before it. check: raises where the disk is full."""
     first, end = (0, len(own)) if rows is None else (rows.start, rows.stop)
     step = max(1, BLOCK // max(1, own.dtype.itemsize * int(np.prod(own.shape[1:]))))
     for start in range(first, end, step):
         block = own[start : min(start + step, end)]
         data[before + start - first : before + start - first + len(block)] = block
+        check()

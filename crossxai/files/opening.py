@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,10 +33,68 @@ def ours(path: Path) -> bool:
         return False
 
 
+class Disk(io.FileIO):
+    """A file that keeps the first error of writing, and what is written from then on, in memory. HDF5 must not be told: if it cannot
+    write what it holds, closing the file may end the process with a segmentation fault, and so may reading what it wrote."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        self.rest: list[tuple[int, bytes]] = []
+
+    def write(self, data: Any) -> int:
+        """All of it; of what does not fit, a disk takes a part at first."""
+        view, place, done = memoryview(data).cast("B"), self.tell(), 0
+        while self.error is None and done < len(view):
+            try:
+                done += os.write(self.fileno(), view[done:])
+            except OSError as error:
+                self.error = error
+        if self.error is not None:
+            self.rest.append((place, bytes(view)))
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """What was written here, zeros where nothing was."""
+        view, place = memoryview(buffer).cast("B"), self.tell()
+        read = super().readinto(view) or 0
+        view[read:] = bytes(len(view) - read)
+        for start, content in self.rest:
+            first, end = max(start, place), min(start + len(content), place + len(view))
+            if first < end:
+                view[first - place : end - place] = content[first - start : end - start]
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """As for writing."""
+        try:
+            return super().truncate(size) if self.error is None else 0
+        except OSError as error:
+            self.error = error
+            return 0
+
+    def check(self) -> None:
+        """Raise the error that is kept."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[Any]:
+    """A new HDF5 file; raises `OSError` of a disk that does not take it at the end, or when `file.disk.check()` is called."""
+    with Disk(path) as disk:
+        try:
+            with h5py.File(disk, "w") as file:
+                file.disk = disk
+                yield file
+        finally:
+            disk.check()  # whatever HDF5 says of it
+
+
 @contextmanager
 def writing(path: Path, kind: str) -> Iterator[Any]:
-    """A new file of a kind."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    """A new file of a kind; raises `StorageFailed`."""
+    with replacing(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
         file.attrs["kind"] = kind
@@ -44,7 +104,7 @@ def writing(path: Path, kind: str) -> Iterator[Any]:
 @contextmanager
 def reading(path: Path, kind: str, *others: str) -> Iterator[Any]:
     """A file of a kind, or of one of others; raises `InvalidFile`, also of what is read inside."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InvalidFile(f"{path} does not exist")
     try:
         with h5py.File(path, "r") as file:

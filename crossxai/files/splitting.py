@@ -42,4 +42,4 @@ def split_result(path: Path, to: Path, rows: slice, n: int) -> bool:
 
 def _copy(file: Any, place: str, data: Any, rows: slice) -> None:
     """Some rows of a data set, a block at a time."""
-    fill(prepared(file, place, data, rows.stop - rows.start), data, 0, rows)
+    fill(prepared(file, place, data, rows.stop - rows.start), data, 0, file.disk.check, rows)

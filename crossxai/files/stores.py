@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, in_words
+from crossxai.errors import InvalidInput, MissingDependency, StorageFailed, in_words
 from crossxai.files.atomic import replacing
 from crossxai.process import require
 
@@ -37,7 +37,7 @@ def is_url(place: object) -> bool:
 
 
 class Store:
-    """The files below a URL, by their names relative to it. Whatever fails is `InvalidFile` with the store's own words."""
+    """The files below a URL, by their names relative to it. Whatever fails is `StorageFailed` with the store's own words."""
 
     def __init__(self, url: str) -> None:
         """Raises `MissingDependency` where fsspec, or what it needs for this URL, is not installed, and `InvalidInput`."""
@@ -117,7 +117,7 @@ class Store:
         self._trying(f"cannot remove {self._url(name)}", remove)
 
     def prove_writable(self, below: str) -> None:
-        """Raise `InvalidFile` where no file can be written, or removed."""
+        """Raise `StorageFailed` where no file can be written, or removed."""
 
         def probe() -> None:
             place = self._place(f"{below}/.writable-{secrets.token_hex(4)}")
@@ -148,7 +148,7 @@ class Store:
                 if pause is None or _final(error):
                     full = isinstance(error, OSError) and error.errno in FULL
                     more = "; XDG_CACHE_HOME names another place for what is fetched" if full else ""
-                    raise InvalidFile(f"{doing}: {in_words(error)}{more}") from error
+                    raise StorageFailed(f"{doing}: {in_words(error)}{more}") from error
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 

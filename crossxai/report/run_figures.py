@@ -60,7 +60,6 @@ def write_figures(run: RunRecord, explainer: str | None = None, model: str | Non
     paths = {}
     for drawn in figures(run, explainer, model):
         path = run.directory / "figures" / f"{drawn.name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             drawn.figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
         paths[drawn.name] = path

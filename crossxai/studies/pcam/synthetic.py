@@ -17,6 +17,7 @@ from rich.console import Console
 
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import replacing, sweep, write_text
+from crossxai.files.opening import new_hdf5
 from crossxai.studies.generation import Pool, check_whole, pool, progress_bars, read_note, refuse_foreign
 from crossxai.studies.pcam.reading import (
     CENTRE,
@@ -116,7 +117,7 @@ def _write_split(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) 
         data = {}
         for part in ROWS:
             temporary = stack.enter_context(replacing(folder / file_name(split, part)))
-            file = stack.enter_context(h5py.File(temporary, "w"))
+            file = stack.enter_context(new_hdf5(temporary))
             file.attrs["made_by"] = NOTE
             data[part] = file.create_dataset(part, (n, *ROWS[part]), np.uint8, **layout[part])
         start = 0
