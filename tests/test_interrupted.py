@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone ends a run in words, with nothing half written and no row of it; the same command goes on."""
+"""A disk that is full, read-only or gone ends a run in words, with nothing half written and no row; the same command goes on."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -528,3 +529,16 @@ def test_samples_that_can_no_longer_be_read_end_a_run_in_words(
     assert len(lost) > 1
     for path in whole.rglob("*.h5"):
         assert [*differences(held(path), held(tmp_path / "parts" / path.relative_to(whole)))] == []
+
+
+def test_a_file_of_patches_that_is_cut_short_while_it_is_open_is_told(tmp_path: Path) -> None:
+    """HDF5 itself gives zeros."""
+    from crossxai.studies.pcam.reading import PCam, file_name, write_split
+
+    write_split(tmp_path, "test", RNG.integers(1, 256, (9, 96, 96, 3), dtype=np.uint8), np.arange(9) % 2)
+    split = PCam(tmp_path, "test")
+    assert split.pixels([8]).all()
+    os.truncate(tmp_path / file_name("test", "x"), 100_000)
+    for rows in ([8], [0, 8]):
+        with pytest.raises(InvalidFile, match=r"_x\.h5: rows cannot be read \(it has been cut short\)"):
+            split.pixels(rows)

@@ -34,8 +34,8 @@ def ours(path: Path) -> bool:
 
 
 class Disk(io.FileIO):
-    """A file that keeps the first error of writing, and what is written from then on, in memory. HDF5 must not be told: if it cannot
-    write what it holds, closing the file may end the process with a segmentation fault, and so may reading what it wrote."""
+    """A file that keeps the first error of writing, and from then on all that is written, in memory. HDF5 must not be told: if it
+    cannot write what it holds, closing the file may end the process with a segmentation fault; so may reading what it wrote."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
