@@ -100,6 +100,10 @@ def test_other_weights_are_other_scores(backend: Watched) -> None:
     third = model.folded(question.inputs)
     np.testing.assert_allclose(third.predict(question.inputs), model.predict(question.inputs), atol=1e-6)
     assert len({id(first), id(second), id(third)}) >= 2
+    reduced: Any = ask(4, precision="bf16").model
+    fourth = reduced.folded(question.inputs)
+    reduced.module.fc.weight.data.mul_(1.002)  # less than what bf16 rounds away
+    assert reduced.folded(question.inputs) is not fourth
 
 
 def test_hooks_that_come_later(backend: Watched) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_computing, torch_flow, torch_layers, torch_running
+from crossxai.adapters import torch_attention, torch_computing, torch_layers, torch_running
 from crossxai.adapters.checks import (
     WITHOUT_GRADIENTS,
     MeanSd,
@@ -406,8 +406,7 @@ class TorchModel(Declared):
 
     def _compiled(self, inputs: Inputs) -> TorchModel:
         """The compiled copy, kept as long as the module is as it was, since compiling takes up to minutes."""
-        weights = (w for ws in (self.module.parameters(), self.module.buffers()) for w in ws)
-        state = (self.fingerprint(), kind_of(inputs), [(id(w), torch_flow.version(w)) for w in weights])
+        state = (self.fingerprint(), kind_of(inputs), torch_computing.weights_state(self.module))
         check = partial(
             torch_computing.compiled_difference, self, full=self.in_full(), inputs=inputs, backend=self.compile
         )
@@ -415,7 +414,7 @@ class TorchModel(Declared):
             try:
                 check(self._fast[1])
                 return self._fast[1]
-            except InvalidInput:  # weights changed in a way that torch does not count
+            except InvalidInput:  # something else changed, an attribute or a hook
                 pass
         try:
             copy = self._folded(inputs)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossxai.adapters.checks import Precision, check_precision
+from crossxai.adapters.torch_flow import version
 from crossxai.adapters.torch_running import eager
 from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed
 from crossxai.model import Inputs, Model
@@ -81,6 +82,13 @@ def compiled(module: nn.Module, backend: str) -> Callable[..., Any]:
             return run(*tensors)
 
     return forward
+
+
+def weights_state(module: nn.Module) -> list[Any]:
+    """Changes when weights do: torch counts writes, but for those by `.data`, which show in norms."""
+    weights = [*module.parameters(), *module.buffers()]
+    norms = [torch.linalg.vector_norm(w.detach().float()) for w in weights if w.is_floating_point()]
+    return [*((id(w), version(w)) for w in weights), *(torch.stack(norms).tolist() if norms else [])]
 
 
 def _hooks(module: nn.Module) -> list[int]:
