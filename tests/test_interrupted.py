@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -202,3 +205,69 @@ def test_what_hdf5_reads_back_is_what_it_wrote_though_the_disk_is_full(tmp_path:
         assert buffer == b"a" * 5 + b"b" * 5 + b"c" * 5 + b"b" * 10 + b"\0" * 5
         with pytest.raises(OSError, match="File too large"):
             disk.check()
+
+
+IN_A_SPACE_OF_ITS_OWN = ("unshare", "--map-root-user", "--mount")
+"""Where a process may mount what nobody else sees, and what is gone with it."""
+ON_A_SMALL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from experiments import crossxai
+from test_shards import assert_same
+from crossxai.experiment import model_run
+
+place, disk = Path(sys.argv[1]), Path(sys.argv[1]) / "disk"
+
+def mount(*words):
+    subprocess.run(["mount", *words, disk], check=True)
+
+def made(out):
+    done = crossxai("compare", str(place / "e.toml"), "--out", str(out), "--quiet")
+    assert not done.exit_code or not [*out.rglob("*.part"), *out.rglob("*.txt")]
+    print(done.exit_code, done.output.strip().splitlines()[-1], flush=True)
+    return done
+
+def after_maps(act):
+    original = model_run.write_result
+    def write_result(path, result):
+        original(path, result)
+        model_run.write_result = original
+        act()
+    model_run.write_result = write_result
+
+made(place / "whole")
+disk.mkdir()
+for size in (16, 40, 60, 75, 90, 110, 200):  # kilobytes
+    mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs") if size == 16 else mount("-o", f"remount,size={size}k")
+    done = made(disk / "out")
+    assert done.exit_code == 2 and "No space left on device; make room there and run this again" in done.output, done.output
+mount("-o", "remount,size=20m")
+assert made(disk / "out").exit_code == 0
+assert_same(place / "whole", disk / "out")
+after_maps(lambda: mount("-o", "remount,ro"))
+done = made(disk / "read_only")
+assert done.exit_code == 2 and "Read-only file system; make it writable and run this again" in done.output, done.output
+assert made(disk / "read_only").exit_code == 2
+mount("-o", "remount,rw")
+assert made(disk / "read_only").exit_code == 0
+assert_same(place / "whole", disk / "read_only")
+after_maps(lambda: subprocess.run(["umount", "--lazy", disk], check=True))
+done = made(disk / "gone")
+assert done.exit_code == 2 and "see whether its disk is still there and run this again" in done.output, done.output
+assert [*disk.iterdir()] == []
+print("all as it should be")
+"""
+
+
+@pytest.mark.process
+def test_a_disk_that_fills_up_or_is_taken_away(both: Path) -> None:
+    """What the tests above inject, done by the kernel."""
+    (both / "probe").mkdir()
+    probe = [*IN_A_SPACE_OF_ITS_OWN, "mount", "-t", "tmpfs", "tmpfs", str(both / "probe")]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here; the tests above say the same of errors that are injected")
+    command = [*IN_A_SPACE_OF_ITS_OWN, sys.executable, "-c", ON_A_SMALL_DISK, str(both)]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("all as it should be\n")

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,3 +231,23 @@ def test_engines_that_are_none_are_refused(place: Path) -> None:
         done = made(place, "out", *words)
         assert done.exit_code == 2
         assert message in done.output
+
+
+@pytest.mark.parametrize(
+    ("said", "address", "seen"),
+    [(None, "", "0"), ("1", "", "1"), (None, "auto", None)],
+    ids=["here", "asked for", "there"],
+)
+def test_ray_reports_no_usage_unless_somebody_says_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, address: str, seen: str | None
+) -> None:
+    def init(**options: Any) -> None:
+        assert os.environ.get("RAY_USAGE_STATS_ENABLED") == seen
+        raise ConnectionError("as far as this test goes")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", said or "")  # which is as it was afterwards
+    if said is None:
+        monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    done = made(place, "out", "--engine", "ray", *(("--address", address) if address else ()))
+    assert "as far as this test goes" in done.output

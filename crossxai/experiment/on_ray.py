@@ -38,6 +38,8 @@ def run_on_ray(
     out, started = out.resolve(), not ray.is_initialized()
     if started:
         local: dict[str, Any] = {} if engine.address else {"include_dashboard": False, "object_store_memory": STORE}
+        if not engine.address:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         try:
             ray.init(address=engine.address or None, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError) as error:
