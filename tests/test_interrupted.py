@@ -271,3 +271,19 @@ def test_a_disk_that_fills_up_or_is_taken_away(both: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all as it should be\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT], ids=["full disk", "no file"])
+def test_errors_that_no_code_of_ours_expects_are_told_where_they_are_of_a_disk(
+    both: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def raising(*_: Any) -> None:
+        raise OSError(number, os.strerror(number), "/tmp/library")
+
+    monkeypatch.setattr("crossxai.experiment.parts.run_all", raising)
+    done = made(both)
+    if number == errno.ENOSPC:
+        assert done.exit_code == 2
+        assert "cannot read or write /tmp/library: No space left on device; make room there" in done.output
+    else:
+        assert isinstance(done.exception, FileNotFoundError)

@@ -199,13 +199,13 @@ def test_workers_share_what_there_is() -> None:
 
 
 def test_shards_are_a_few_for_each_worker_or_those_that_are_there(tmp_path: Path) -> None:
-    assert count_of(Engine(), 3, 100, tmp_path) == 12
-    assert count_of(Engine(), 3, 5, tmp_path) == 5
+    assert count_of(Engine(), 3, 100, 1, tmp_path) == 12
+    assert count_of(Engine(), 3, 5, 1, tmp_path) == 5
     (tmp_path / "shards" / "2-of-7").mkdir(parents=True)
-    assert count_of(Engine(), 3, 100, tmp_path) == 7
-    assert count_of(Engine(shards=9), 3, 100, tmp_path) == 9
+    assert count_of(Engine(), 3, 100, 1, tmp_path) == 7
+    assert count_of(Engine(shards=9), 3, 100, 1, tmp_path) == 9
     with pytest.raises(InvalidInput, match="at most 5 shards"):
-        count_of(Engine(shards=9), 3, 5, tmp_path)
+        count_of(Engine(shards=9), 3, 5, 1, tmp_path)
 
 
 def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
