@@ -542,3 +542,26 @@ def test_a_file_of_patches_that_is_cut_short_while_it_is_open_is_told(tmp_path: 
     for rows in ([8], [0, 8]):
         with pytest.raises(InvalidFile, match=r"_x\.h5: rows cannot be read \(it has been cut short\)"):
             split.pixels(rows)
+
+
+def test_parts_hold_no_samples_of_those_before(
+    tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+
+    held: list[int] = []
+    run = parts.run
+
+    def counted(*given: Any, **named: Any) -> Path:
+        made = run(*given, **named)
+        held.append(sum(isinstance(o, xai.Question) and len(o) < 11 for o in gc.get_objects()))
+        gc.disable()  # what is in circles stays, unless somebody looks for it
+        return made
+
+    monkeypatch.setattr(parts, "run", counted)
+    try:
+        parts.run_all(few(tmp_path / "a"), tmp_path / "run")
+    finally:
+        gc.enable()
+    assert len(held) == 3
+    assert max(held) == min(held)

@@ -105,7 +105,7 @@ def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, sh
     start = time.perf_counter()
     out = out if shard is None else shard.folder(out)
     fetched(out, "explanations/*/*.h5")
-    models, failed = dict(given.models), dict[str, str]()
+    models, failed = dict(given.models), dict[str, Exception]()
     load_models(experiment, models, failed)
     with counting([one.model for one in models.values()]) as counted, tempfile.TemporaryDirectory() as folder:
         loaded = load(experiment, replace(given, models=models), shard=shard)
@@ -146,7 +146,7 @@ def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, sh
         loading=loading,
         loaded=(forward, backward),
         chosen=loaded.chosen,
-        failed=loaded.failed,
+        failed={name: str(error) for name, error in loaded.failed.items()},
     )
 
 

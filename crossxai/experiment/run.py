@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import gc
 import io
 import json
 import platform
@@ -64,14 +65,14 @@ class Prepared:
 @dataclass(frozen=True)
 class Loaded:
     """What a run begins with. experiment: complete, controls included. data, chosen: entries of the manifest. failed: models that
-    cannot be made, with reasons. metrics: by the model's name. rows: of the samples, those of a shard. asked: by model, its
-    questions about all samples, once they are known."""
+    cannot be made, with what was raised. metrics: by the model's name. rows: of the samples, those of a shard. asked: by model,
+    its questions about all samples, once they are known."""
 
     experiment: Experiment
     samples: Samples
     data: dict[str, Any]
     models: dict[str, LoadedModel]
-    failed: dict[str, str]
+    failed: dict[str, Exception]
     explainers: list[tuple[ExplainerSpec, Explainer]]
     metrics: dict[str, list[tuple[MetricSpec, Metric]]]
     chosen: dict[str, Any]
@@ -99,22 +100,19 @@ def check_names(experiment: Experiment, given: Prepared) -> None:
             loading.metric(metric, experiment.seed)
 
 
-def load(
-    experiment: Experiment, given: Prepared, failures: Failures | None = None, shard: Shard | None = None
-) -> Loaded:
-    """Load models and samples, and complete the experiment; without `failures` a model that cannot be made leaves its reason
-    alone. All samples are loaded, of a shard too: they decide what is asked."""
-    failed: dict[str, str] = {}
+def load(experiment: Experiment, given: Prepared, shard: Shard | None = None) -> Loaded:
+    """Load models and samples, and complete the experiment. All samples are loaded, of a shard too: they decide what is asked."""
+    failed: dict[str, Exception] = {}
     models = dict(given.models)
     if experiment.data.files:
-        load_models(experiment, models, failed, failures)
+        load_models(experiment, models, failed)
         models = reading.on_one_scale(experiment, models)
         samples, data = reading.samples(experiment, models)
     elif given.samples is not None:
         samples, data = given.samples, dict(given.data)
     else:
         samples, data = loading.samples(experiment)
-    load_models(experiment, models, failed, failures)
+    load_models(experiment, models, failed)
     experiment, chosen = defaults.completed(experiment, samples, models)
     experiment = loading.with_controls(experiment, samples)
     explainers = [
@@ -156,15 +154,11 @@ def run(
         remove(out / name)
     console = console or Console(stderr=True)
     failures = Failures(out)
-    if known is None:
-        loaded = load(experiment, given, failures, shard)
-    else:
-        loaded = known if shard is None else known.of(shard)
-        for name, reason in known.failed.items():
-            failures.row(ModelFailed(reason), name)
+    loaded = load(experiment, given, shard) if known is None else known if shard is None else known.of(shard)
+    failed = {name: failures.row(error, name)[1] for name, error in loaded.failed.items()}
     if loaded.rows is None and loaded.samples.on_demand:
         loaded = replace(loaded, samples=loaded.samples.in_memory())
-    experiment, samples, data, failed = loaded.experiment, loaded.samples, loaded.data, loaded.failed
+    experiment, samples, data = loaded.experiment, loaded.samples, loaded.data
     own_samples = samples if loaded.rows is None else samples[loaded.rows]
     explainers, metrics, chosen = loaded.explainers, loaded.metrics, loaded.chosen
     _tell_left_out(out, samples, console)
@@ -219,6 +213,7 @@ def run(
     text = json.dumps(_manifest(experiment, samples, data, models, failures, further, start), indent=1)
     write_text(out / "manifest.json", text)
     remove(out / tasks.PLAN)
+    gc.collect()  # what libraries tie in circles holds arrays, and so few objects that nobody looks for it: of each part, again
     return out
 
 
@@ -258,17 +253,15 @@ def _tell_left_out(out: Path, samples: Samples, console: Console) -> None:
         write_text(path, text.getvalue())
 
 
-def load_models(
-    experiment: Experiment, loaded: dict[str, LoadedModel], failed: dict[str, str], failures: Failures | None = None
-) -> None:
-    """Add the models that are not loaded yet, and the reasons of those that cannot be."""
+def load_models(experiment: Experiment, loaded: dict[str, LoadedModel], failed: dict[str, Exception]) -> None:
+    """Add the models that are not loaded yet, and what those raise that cannot be."""
     for spec in (spec for spec in experiment.models if spec.name not in loaded.keys() | failed.keys()):
         try:
             loaded[spec.name] = load_model(spec, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
-            failed[spec.name] = failures.row(error, spec.name)[1] if failures else str(error)
+            failed[spec.name] = error
     if experiment.data.files and not loaded:
-        raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
+        raise ModelFailed("; ".join(f"model {name!r}: {error}" for name, error in failed.items()))
 
 
 def failures_of(out: Path) -> list[dict[str, str]]:

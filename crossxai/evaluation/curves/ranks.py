@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
+from weakref import proxy
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +228,8 @@ class Ranked:
             raise Unsupported("a table has no patches or segments: write unit='pixel', which removes columns")
         first = self._relevance(slice(0, 1))
         self.space, self.total = first.shape[1:], int(np.prod(first.shape[1:]))
-        self._blocks = Blocks(self._relevance, self.values)
+        # Weakly: a circle would hold the question, with its samples, until somebody looks for circles.
+        self._blocks = Blocks(partial(Ranked._relevance, cast(Ranked, proxy(self))), self.values)
         self._labels = labels
 
     def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array], list[bytes]]:
