@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import crossxai
-from crossxai.data import fetching
 from crossxai.data.fetching import cache_folder
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
+from crossxai.files import cache
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam import reading as pcam
 from crossxai.studies.pcam.reading import PCam, best_threshold, file_name, write_split
@@ -239,7 +239,7 @@ def test_without_a_variable_the_cache_is_where_it_was_or_where_the_system_has_ca
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(fetching, "user_cache_path", lambda name, appauthor: tmp_path / "Caches" / name)
+    monkeypatch.setattr(cache, "user_cache_path", lambda name, appauthor: tmp_path / "Caches" / name)
     assert cache_folder() == tmp_path / "Caches" / "crossxai"
     (tmp_path / ".cache" / "crossxai").mkdir(parents=True)
     assert cache_folder() == tmp_path / ".cache" / "crossxai"
