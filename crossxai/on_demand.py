@@ -16,16 +16,14 @@ from crossxai.errors import KEPT, CrossXAIError, StorageFailed, why_of
 Rows = npt.NDArray[np.intp]
 BLOCK = 2**24
 """Bytes that are read at once where all rows are gone through."""
-
-
 HELD = 2**30
 """Bytes of samples that are taken into memory together; of more, rows are read when they are asked for."""
 AT_ONCE = 2**31
 """The same where something needs all samples at once."""
 PART = 2**27
 """Bytes of samples that are explained and evaluated together, where memory does not hold all; and of masks that are held."""
-
 HEAD = 64
+"""Rows on which a model is measured."""
 
 
 class OnDemand:
@@ -49,7 +47,6 @@ class OnDemand:
 
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, read: Callable[[Rows], npt.NDArray[Any]]) -> None:
         self.shape, self.dtype, self._read = tuple(shape), np.dtype(dtype), read
-        self.digest = ""  # of all rows, once somebody has asked for it
 
     ndim = property(lambda self: len(self.shape))
     size = property(lambda self: prod(self.shape))
@@ -87,6 +84,11 @@ class OnDemand:
         """The first rows, which are held once they were read."""
         return self[:HEAD]
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes of all rows, which are read for it once."""
+        return _sha256(self)
+
     def __repr__(self) -> str:
         return f"OnDemand({self.shape}, {self.dtype})"
 
@@ -118,13 +120,12 @@ def blocks(values: npt.NDArray[Any] | OnDemand) -> Iterator[npt.NDArray[Any]]:
 
 
 def sha256(values: npt.NDArray[Any] | OnDemand) -> str:
-    """Of the bytes of all rows; of rows on demand once."""
-    known = values.digest if isinstance(values, OnDemand) else ""
-    if known:
-        return known
+    """Of the bytes of all rows."""
+    return values.sha256 if isinstance(values, OnDemand) else _sha256(values)
+
+
+def _sha256(values: npt.NDArray[Any] | OnDemand) -> str:
     digest = hashlib.sha256()
     for block in blocks(values):
         digest.update(np.ascontiguousarray(block).tobytes())
-    if isinstance(values, OnDemand):
-        values.digest = digest.hexdigest()
     return digest.hexdigest()
