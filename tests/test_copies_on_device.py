@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-from test_on_device import CLASSES, FRAMEWORKS, IMAGE, SIDE, Border, Crossing, Greedy, Two, ask
+from test_on_device import CLASSES, FRAMEWORKS, IMAGE, SIDE, Border, Crossing, Greedy, Two, ask, pretend
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -231,20 +231,7 @@ def test_nothing_else_waits(begin: Begin) -> None:
 
 def test_no_tensor_is_left_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """On torch's pretended tensors of a GPU that is not there, which refuse to meet one of the CPU, or to tell a number."""
-    cuda, taken = torch.device("cuda:0"), []
-
-    def put(backend: TorchBackend, values: np.ndarray) -> torch.Tensor:
-        dtype = np.float32 if values.dtype == np.float64 else values.dtype
-        return torch.empty(values.shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=cuda)
-
-    def take(backend: TorchBackend, tensors: list[torch.Tensor]) -> np.ndarray:
-        assert {tensor.device for tensor in tensors} == {cuda}
-        taken.append(len(tensors))
-        return np.linspace(0, 1, sum(tensor.numel() for tensor in tensors), dtype=np.float32)
-
-    monkeypatch.setattr(TorchBackend, "put", put)
-    monkeypatch.setattr(TorchBackend, "take", take)
-    monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # it is made there
+    cuda, taken = pretend(monkeypatch, lambda n: np.linspace(0, 1, n, dtype=np.float32))
     question = ask("torch", n=2)
     with FakeTensorMode():
         with cuda:

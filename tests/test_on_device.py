@@ -325,23 +325,30 @@ def test_traffic_of_estimates(framework: str, on_device: Callable[..., list[Cros
     assert made[-1].bytes < passes(question, maps, [Deletion(12)]) // 2 * question.inputs[0][0].nbytes
 
 
-def test_nothing_waits_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch computes shapes and devices alone here, as of a GPU: what lies elsewhere, or has to know a number, is refused."""
-    cuda, taken = torch.device("cuda:0"), []
+def pretend(monkeypatch: pytest.MonkeyPatch, scores: Callable[[int], Any]) -> tuple[torch.device, list[int]]:
+    """A GPU that is not there, of whose tensors torch knows shapes and devices alone. scores: what so many numbers are that are
+    taken from there. Returns the device, and a list to which each taking adds how many tensors it took."""
+    cuda, taken = torch.device("cuda:0"), list[int]()
 
     def put(backend: TorchBackend, values: np.ndarray) -> torch.Tensor:
         dtype = np.float32 if values.dtype == np.float64 else values.dtype
         return torch.empty(values.shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=cuda)
 
-    def take(backend: TorchBackend, tensors: list[torch.Tensor]) -> np.ndarray:
+    def take(backend: TorchBackend, tensors: list[torch.Tensor]) -> Any:
         assert {tensor.device for tensor in tensors} == {cuda}
         taken.append(len(tensors))
-        return np.zeros(sum(tensor.numel() for tensor in tensors), np.float32)
+        return scores(sum(tensor.numel() for tensor in tensors))
 
     monkeypatch.setattr(TorchBackend, "put", put)
     monkeypatch.setattr(TorchBackend, "take", take)
-    monkeypatch.setattr(TorchBackend, "clock", None)
     monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # it is made there
+    return cuda, taken
+
+
+def test_nothing_waits_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch computes shapes and devices alone here, as of a GPU: what lies elsewhere, or has to know a number, is refused."""
+    cuda, taken = pretend(monkeypatch, lambda n: np.zeros(n, np.float32))
+    monkeypatch.setattr(TorchBackend, "clock", None)
     question = ask("torch")
     with FakeTensorMode():
         with cuda:
@@ -350,7 +357,7 @@ def test_nothing_waits_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         there = Question(model, question.inputs, question.target, batch_size=7, check="off")
         evaluate(there, some_maps(there), [*UNITS[:5], Insertion("auto"), BUILT[0]])
         with pytest.raises(DataDependentOutputException):
-            model.predict_there([put(model.device_backend(), question.inputs[0])])[0, 0].item()
+            model.predict_there([model.device_backend().put(question.inputs[0])])[0, 0].item()
     assert all(batches > 1 for batches in taken)
     assert taken
 
