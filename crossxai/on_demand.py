@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import KEPT, CrossXAIError, StorageFailed, why_of
+from crossxai.errors import KEPT, CrossXAIError, InvalidInput, StorageFailed, why_of
 
 Rows = npt.NDArray[np.intp]
 BLOCK = 2**24
@@ -41,7 +41,7 @@ class OnDemand:
 
     Raises
     ------
-    ValueError: by reading, if `read` gives another shape or type
+    InvalidInput: by reading, if `read` gives another shape or type
     StorageFailed: by reading, if `read` raises an OSError
     """
 
@@ -68,8 +68,9 @@ class OnDemand:
                 f"samples can no longer be read: {said}; bring them back and run this again: {KEPT}"
             ) from error
         if values.shape != (places.size, *self.shape[1:]) or values.dtype != self.dtype:
-            raise ValueError(
-                f"rows are {self.dtype} of shape {self.shape[1:]}, read were {values.dtype} {values.shape}: correct `read`"
+            raise InvalidInput(
+                f"samples: {places.size} rows of {self.dtype} {self.shape[1:]} were asked for, read were {values.dtype} "
+                f"{values.shape}: a file has changed since it was opened, or `read` has to be corrected"
             )
         return values if places.ndim else np.asarray(values[0])
 

@@ -112,7 +112,7 @@ def test_images_that_are_views_of_channels_first_arrays_are_perturbed_too():
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
 def test_depends_on_neither_batch_size_nor_order_nor_subset(batch_size):
     values = np.round(some_map(), 0)  # full of ties, so that the tie rule is tested too
-    whole, metrics = ask(), [Deletion(), Insertion()]
+    whole, metrics = ask(), [kind(unit=unit, size=2) for kind in (Deletion, Insertion) for unit in ("pixel", "patch")]
     expected = evaluate(whole, [answer(whole, values)], metrics)[0]
     rows = np.array([3, 0, 2])
     part = ask(batch_size=batch_size)[rows]

@@ -64,7 +64,7 @@ def test_rows_are_those_of_the_array() -> None:
     with pytest.raises(IndexError):
         held[7]
     wrong = xai.OnDemand((7, 3), float, lambda rows: values[rows])
-    with pytest.raises(ValueError, match=r"rows are float64 of shape \(3,\), read were float64 \(2, 3, 2\)"):
+    with pytest.raises(InvalidInput, match=r"2 rows of float64 \(3,\) were asked for, read were float64 \(2, 3, 2\)"):
         wrong[:2]
 
 

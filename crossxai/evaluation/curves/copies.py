@@ -34,8 +34,12 @@ class Order(NamedTuple):
 
     def hidden(self, count: int, inserts: bool) -> Positions:
         """The positions that the fill replaces."""
-        end = count if self.ends is None else int(self.ends[count])
+        end = self.end(count)
         return self.positions[end:] if inserts else self.positions[:end]
+
+    def end(self, count: int) -> int:
+        """How many positions the first units or groups hold."""
+        return count if self.ends is None else int(self.ends[count])
 
 
 class Subsets(NamedTuple):

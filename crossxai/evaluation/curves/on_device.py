@@ -123,7 +123,7 @@ class _Stream(DeviceStream):
                 end, (word, bit) = 0, divmod(copy.units - 1, BITS)
                 numbers = partial(_packed, own.masks[word * BITS : (word + 1) * BITS])
             else:
-                end = copy.units if own.ends is None else int(own.ends[copy.units])
+                end = own.end(copy.units)
                 numbers = partial(ranks.inverse, own.positions)
         shares, start = [], 0
         for kind, place, shape in zip(kinds, places, axes, strict=True):
