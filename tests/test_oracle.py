@@ -162,21 +162,23 @@ def mosaics(framework: str) -> tuple[Any, Scores, Scores, dict[str, Scores]]:
     return metric, first, last, found
 
 
-# The maps of Keras are those of torch but for rounding: all metrics see them in the deep run. ROAD is the mean of its two parts,
-# which the quick tests hold by themselves.
-CASES = [
-    pytest.param(
-        e.name,
-        framework,
-        marks=[pytest.mark.deep]
-        if framework == "keras" and e.name not in ("deletion", "mask_share")
-        else [pytest.mark.process]
-        if (e.name, framework) == ("road", "torch")
-        else [],
+FEW = ("deletion", "mask_share")
+
+
+def _pace(name: str, framework: str) -> list[pytest.MarkDecorator]:
+    """Maps of Keras are those of torch but for rounding, and NumPy has fewer: all metrics see them in the deep run alone.
+
+    ROAD is the mean of its two parts, of which the quick tests hold one.
+    """
+    quick = (
+        {"torch", "numpy"} if name == "joint_deletion" else {"torch", "numpy", "keras"} if name in FEW else {"torch"}
     )
-    for e in ENTRIES
-    for framework in ("numpy", "torch", "keras")
-]
+    if name == "road_lerf" or framework not in quick:
+        return [pytest.mark.deep]
+    return [pytest.mark.process] if name == "road" else []
+
+
+CASES = [pytest.param(e.name, f, marks=_pace(e.name, f)) for e in ENTRIES for f in ("numpy", "torch", "keras")]
 
 
 @pytest.mark.parametrize(("name", "framework"), CASES)
@@ -220,7 +222,7 @@ def _random(metric: Any, name: str) -> float:
 ROAD = [e.name for e in ENTRIES if e.name.startswith("road")]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.process if n == "road" else []) for n in ROAD])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=_pace(n, "torch")) for n in ROAD])
 def test_imputed_pixels_add_nothing(name: str) -> None:
     """So the oracle's value follows from the truth alone, as if the fill did not depend on the mask; and nobody's comes near."""
     question = asked("numpy")
