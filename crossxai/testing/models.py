@@ -135,6 +135,9 @@ class _Check:
     def layers(self, model: Layered) -> None:
         activations = model.activations(self.inputs)
         require(activations, f"{self.who} names no layer")
+        first = next(iter(activations))
+        named = list(model.activations(self.inputs, [first]))
+        require(named == [first], f"{self.who}: activations of {first!r} alone gives {', '.join(named) or 'nothing'}")
         for layer, activation in activations.items():
             self._layer(model, layer, activation)
         if not self.exact:
