@@ -269,8 +269,9 @@ def _constants(module: nn.Module) -> tuple[float, float] | None:
 def training_matters(module: nn.Module) -> bool:
     """Whether a module is in training mode and may compute otherwise because of it, as plain activations and quantised leaves,
     which torch makes in training mode, do not."""
-    plain = type(module) in PLAIN or type(module).__module__.startswith("torch.ao.nn.quantized")
-    return bool(getattr(module, "training", False)) and not plain
+    if not getattr(module, "training", False):
+        return False
+    return not (type(module) in PLAIN or type(module).__module__.startswith("torch.ao.nn.quantized"))
 
 
 def _fresh(norm: Any) -> bool:
