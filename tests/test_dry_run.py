@@ -24,7 +24,8 @@ from crossxai.experiment import preparing, sharding
 from crossxai.experiment.counting import counting
 from crossxai.experiment.loading import load_model
 from crossxai.experiment.parts import run_all
-from crossxai.experiment.planning import PAGE, Plan, Row, plan
+from crossxai.experiment.planned_model import Row
+from crossxai.experiment.planning import PAGE, Plan, plan
 from crossxai.experiment.run import Prepared, load, run
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment

@@ -14,7 +14,7 @@ from networks import toys
 from crossxai import Modality, Question, Target, Unsupported, files
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
-from crossxai.experiment import loading, model_run, progress
+from crossxai.experiment import loading, progress, scoring
 from crossxai.experiment.specification import MetricSpec
 from crossxai.explainers import get as explainer_of
 
@@ -63,7 +63,7 @@ def test_they_run_by_name_in_an_experiment(tmp_path: Path) -> None:
     )
 
 
-def keeping(said: list[str]) -> model_run.Refuse:
+def keeping(said: list[str]) -> scoring.Refuse:
     """Keeps what is refused, and gives the reason."""
 
     def refuse(error: Exception, explainer: str, metric: str) -> str:
@@ -93,7 +93,7 @@ def test_a_network_without_weights_ends_no_run() -> None:
     question, explainer = toys.question(model), explainer_of("captum.saliency")
     metric, said = get("model_randomisation"), list[str]()
     assert progress.evaluation_cost(metric, question, explainer)[0] >= 1
-    found = model_run.evaluate_alone("drawn", metric, question, explainer(question), explainer, keeping(said))
+    found = scoring.evaluate_alone("drawn", metric, question, explainer(question), explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "no layer with weights" in said[0]
 
@@ -134,7 +134,7 @@ def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() ->
     plain = Question(
         FunctionModel(lambda x: x.mean(axis=(1, 2)), (IMAGE,)), question.inputs, Target.classes([0, 1, 2], 3)
     )
-    found = model_run.evaluate_alone("sensitive", get("max_sensitivity"), plain, answer, explainer, keeping(said))
+    found = scoring.evaluate_alone("sensitive", get("max_sensitivity"), plain, answer, explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "needs gradients" in found.params["refused"]
     assert said == [f"sensitive of captum.saliency: {found.params['refused']}"]

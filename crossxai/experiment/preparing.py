@@ -22,11 +22,11 @@ from crossxai.experiment import specification as experiments
 from crossxai.experiment.computing import stated
 from crossxai.experiment.dense import gives_boxes
 from crossxai.experiment.loading import declared, seeded_metric
-from crossxai.experiment.model_run import split_by_question
 from crossxai.experiment.origin import declared_batch_size
 from crossxai.experiment.questions import predicted
 from crossxai.experiment.reading import check_ranges, samples_of
 from crossxai.experiment.run import Prepared
+from crossxai.experiment.scoring import split_by_question
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files.tasks import fingerprint, plain
 from crossxai.measures import predicted_region

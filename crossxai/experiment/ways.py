@@ -10,7 +10,8 @@ from pathlib import Path
 
 from crossxai.errors import InvalidInput
 from crossxai.experiment.on_ray import CPUS
-from crossxai.experiment.planning import Plan, Row
+from crossxai.experiment.planned_model import Row
+from crossxai.experiment.planning import Plan
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.workers import Engine, count_of
 
