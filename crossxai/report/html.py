@@ -168,7 +168,7 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
         "precision": str(precision.get("precision", "")) if isinstance(precision, dict) else "",
         "effect": _effect(contents, name),
         "compiled": compiled if isinstance(compiled, dict) else {},
-        "tested": f" on {tested} samples" if numbers and isinstance(tested, int) else "",
+        "tested": f" on {tested} samples held out of its training" if numbers and isinstance(tested, int) else "",
         "rows": [r for r in contents.rows if r.model == name],
     }
 
