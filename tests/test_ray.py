@@ -42,6 +42,9 @@ def data():
 def model():
     if (PLACE / 'never.txt').exists():
         os._exit(9)
+    if (PLACE / 'once.txt').exists():
+        (PLACE / 'once.txt').unlink()
+        os._exit(9)
     with (PLACE / 'models.txt').open('a') as file:
         file.write(f'{os.getpid()}\\n')
     def f(x):
@@ -103,9 +106,11 @@ def test_two_workers_make_the_run_of_one_process(place: Path) -> None:
 def test_a_shard_whose_worker_dies_goes_on_in_another_and_one_that_kills_three_is_given_up(place: Path) -> None:
     assert made(place, "whole").exit_code == 0
     (place / "fatal.txt").write_text("2")
+    (place / "once.txt").touch()
     words = ("--engine", "ray", "--workers", "1", "--shards", "2")
     done = made(place, "ray", *words)
     assert done.exit_code == 0, (done.output, done.exception)
+    assert done.output.count("A worker died while it loaded models and samples; another one does.") == 1
     assert done.output.count("A worker died; shard 1/2 goes on in another.") == 2
     assert_same(place / "whole", place / "ray")
     (place / "fatal.txt").write_text("9")
@@ -116,15 +121,17 @@ def test_a_shard_whose_worker_dies_goes_on_in_another_and_one_that_kills_three_i
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("engine", ["ray", "slurm"])
+@pytest.mark.parametrize(
+    ("engine", "words"), [("ray", "3 workers, one after the other, ended while they"), ("slurm", "ended while it")]
+)
 def test_a_worker_that_dies_as_it_loads_is_told_in_words(
-    place: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, engine: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), *sys.path]))
     (place / "never.txt").touch()
     done = made(place, "out", "--engine", engine, "--workers", "1")
     assert done.exit_code == 2, (done.output, done.exception)
-    assert "ended while it loaded models and samples" in done.output
+    assert f"{words} loaded models and samples" in done.output
 
 
 def killed(out: Path, moments: random.Random, kills: int, going: threading.Thread) -> tuple[int, dict[Path, float]]:

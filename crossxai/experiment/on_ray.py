@@ -60,11 +60,19 @@ def _make_all(ray: Any, experiment: Experiment, out: Path, engine: Engine, comma
     def start() -> Any:
         return actor.remote(experiment, shown(out), command)
 
-    first = start()
-    try:
-        n, least, wrong = ray.get(first.samples.remote())
-    except ray.exceptions.RayActorError as error:
-        raise ModelFailed(f"the first worker ended while it loaded models and samples: {error}") from error
+    for tried in range(1, TRIES + 1):
+        first = start()
+        try:
+            n, least, wrong = ray.get(first.samples.remote())
+            break
+        except ray.exceptions.RayActorError as error:
+            if tried == TRIES:
+                raise ModelFailed(
+                    f"{TRIES} workers, one after the other, ended while they loaded models and samples: {error}"
+                ) from error
+            console.print(
+                "A worker died while it loaded models and samples; another one does.", style="yellow", highlight=False
+            )
     if wrong:
         raise InvalidInput(wrong)
     count = count_of(engine, workers, n, least, out)
