@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -206,6 +206,12 @@ def needed_arguments(function: Callable[..., Any]) -> list[str]:
 def original_layers(network: Any) -> Mapping[str, str]:
     """Of a twin: layer of the network that it was made from → its own layer that gives the same; empty for other networks."""
     return getattr(network, "crossxai_layers", None) or {}
+
+
+def own_names(network: Any, layers: Collection[str] | None) -> set[str] | None:
+    """What layers that a caller names are called in the network itself; None, which is all of them, for None."""
+    original = original_layers(network)
+    return None if layers is None else {original.get(name, name) for name in layers}
 
 
 def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | None:

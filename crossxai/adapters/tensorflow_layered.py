@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
-from crossxai.adapters.checks import check_inputs, original_layers
+from crossxai.adapters.checks import check_inputs, own_names
 from crossxai.adapters.tensorflow_calling import named
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_network import KerasNetwork, gradients_of
@@ -28,8 +28,7 @@ class LayeredNetwork(KerasNetwork):
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own axes."""
-        original = original_layers(self.model)
-        wanted = None if layers is None else {original.get(name, name) for name in layers}
+        wanted = own_names(self.model, layers)
         activations: dict[str, Array] = {}
         runs: dict[str, int] = {}
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crossxai.adapters import torch_attention, torch_layers, torch_running
-from crossxai.adapters.checks import one_output, original_layers
+from crossxai.adapters.checks import one_output, original_layers, own_names
 from crossxai.adapters.torch_network import TorchNetwork
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
@@ -40,8 +40,7 @@ class LayeredNetwork(TorchNetwork):
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
-        original = original_layers(self.module)
-        wanted = None if layers is None else {original.get(name, name) for name in layers}
+        wanted = own_names(self.module, layers)
         activations: dict[str, Array] = {}
         runs: dict[str, int] = {}
         seen = torch_layers.Seen()
